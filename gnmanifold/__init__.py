@@ -1,0 +1,77 @@
+"""Gauss-Newton as Riemannian optimization: prediction surfaces and metrics for pymanopt."""
+
+from gnmanifold import datasets, optimizers
+from gnmanifold.errors import (
+    ArgumentError,
+    ForeignPointError,
+    GnmanifoldError,
+    NonFiniteError,
+    NotAnImmersionError,
+    RankDeficientError,
+    ShapeError,
+    UnderdeterminedError,
+)
+from gnmanifold.linearization import Evaluations, Linearization
+from gnmanifold.losses import (
+    Logistic,
+    Loss,
+    Poisson,
+    PseudoHuber,
+    Softmax,
+    SquaredError,
+    StronglyConvex,
+)
+from gnmanifold.manifolds import OutputManifold, OutputPoint, ParameterManifold
+from gnmanifold.metrics import EuclideanMetric, GaussNewtonMetric, LevenbergMarquardtMetric
+from gnmanifold.models import (
+    AutogradModel,
+    CallableModel,
+    Centered,
+    Composed,
+    FeedforwardNetwork,
+    Graph,
+    Model,
+    Scaled,
+    Weighted,
+)
+from gnmanifold.problems import CompositeProblem
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "ArgumentError",
+    "AutogradModel",
+    "CallableModel",
+    "Centered",
+    "Composed",
+    "CompositeProblem",
+    "EuclideanMetric",
+    "Evaluations",
+    "FeedforwardNetwork",
+    "ForeignPointError",
+    "GaussNewtonMetric",
+    "GnmanifoldError",
+    "Graph",
+    "LevenbergMarquardtMetric",
+    "Linearization",
+    "Logistic",
+    "Loss",
+    "Model",
+    "NonFiniteError",
+    "NotAnImmersionError",
+    "OutputManifold",
+    "OutputPoint",
+    "ParameterManifold",
+    "Poisson",
+    "PseudoHuber",
+    "RankDeficientError",
+    "Scaled",
+    "ShapeError",
+    "Softmax",
+    "SquaredError",
+    "StronglyConvex",
+    "UnderdeterminedError",
+    "Weighted",
+    "datasets",
+    "optimizers",
+]

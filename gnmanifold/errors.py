@@ -1,0 +1,53 @@
+"""The errors that gnmanifold raises: each says what was expected, what came and what to do."""
+
+import numpy as np
+
+
+class GnmanifoldError(Exception):
+    """Base class of every error that gnmanifold raises on purpose."""
+
+
+class ArgumentError(GnmanifoldError, ValueError):
+    """An argument has a value that the called function cannot use."""
+
+
+class ShapeError(ArgumentError):
+    """An array has the wrong shape; the message names both shapes."""
+
+
+class NonFiniteError(ArgumentError):
+    """NaN or infinity in data, in a starting point or in the output of a model."""
+
+
+class ForeignPointError(ArgumentError):
+    """A point was used on a manifold whose model did not make it."""
+
+
+class UnderdeterminedError(ArgumentError):
+    """A model has more parameters than outputs where an immersion is needed."""
+
+
+class RankDeficientError(GnmanifoldError, np.linalg.LinAlgError):
+    """A Jacobian lost rank where full rank is needed.
+
+    `rank` is the numerical rank, `expected` the full one, and `singular_values` holds the
+    smallest singular values of the column-scaled Jacobian, in decreasing order.
+    """
+
+    def __init__(self, rank: int, expected: int, singular_values: np.ndarray, remedy: str) -> None:
+        self.rank = rank
+        self.expected = expected
+        self.singular_values = singular_values
+        listed = ", ".join(f"{value:.2e}" for value in singular_values)
+        super().__init__(
+            f"expected a Jacobian of rank {expected}, its numerical rank is {rank} "
+            f"(smallest singular values after column scaling: {listed}); {remedy}"
+        )
+
+    def __reduce__(self) -> tuple[object, ...]:
+        remedy = str(self).rpartition("; ")[2]
+        return type(self), (self.rank, self.expected, self.singular_values, remedy)
+
+
+class NotAnImmersionError(GnmanifoldError, TypeError):
+    """A metric was asked for a connection although no fixed immersion induces it."""

@@ -1,0 +1,340 @@
+"""Least squares with a square root B of a metric G = BᵀB, factored once and solved often.
+
+The root is B = [M; diag(d)] with M (m, p) and an optional diagonal d (p,). Its factor offers four
+operations, each numerically right in one place:
+
+    lstsq(u)    B⁺u                    project(x)  B B⁺ x
+    lift(c)     B (BᵀB)⁻¹ c            solve(c)    (BᵀB)⁻¹ c
+
+A root that is not taller than wide is handled through its transpose, in m x m arithmetic.
+"""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from jaxtyping import Float
+from scipy.linalg import lapack, svd, svdvals
+from scipy.linalg.blas import dsyrk
+
+from gnmanifold.errors import NonFiniteError, RankDeficientError
+from gnmanifold.validation import first_nonfinite
+
+_EPS = float(np.finfo(np.float64).eps)
+# One refinement step squares the relative error cond² eps of a Cholesky solve; below this
+# condition the square is under cond eps, which is what QR achieves.
+_CHOLESKY_CONDITION = 1e5
+
+
+@dataclass(frozen=True, eq=False)
+class Root:
+    """The square root B = [M; diag(d)] of a metric, d None where there is no diagonal."""
+
+    matrix: Float[np.ndarray, "m p"]
+    diagonal: Float[np.ndarray, " p"] | None = None
+
+    def dense(self) -> np.ndarray:
+        """B as one array."""
+        if self.diagonal is None:
+            return self.matrix
+        return np.vstack([self.matrix, np.diag(self.diagonal)])
+
+    def matvec(self, a: np.ndarray) -> np.ndarray:
+        """Product B a."""
+        top = self.matrix @ a
+        return top if self.diagonal is None else np.concatenate([top, self.diagonal * a])
+
+    def rmatvec(self, u: np.ndarray) -> np.ndarray:
+        """Product Bᵀu; a u of length m stands for [u; 0]."""
+        rows = len(self.matrix)
+        result = self.matrix.T @ u[:rows]
+        if self.diagonal is not None and len(u) > rows:
+            result += self.diagonal * u[rows:]
+        return result
+
+
+class Factor(ABC):
+    """Least squares with a factored root; the seam where another solver fits in.
+
+    `rank` is the numerical rank, judged after scaling the columns to unit length (the rows where
+    the root is wide); `lstsq` gives the minimum-norm solution where that is not full.
+    """
+
+    rank: int
+    full_rank: int
+
+    @property
+    @abstractmethod
+    def singular_values(self) -> Float[np.ndarray, " r"]:
+        """Singular values of the scaled root, decreasing."""
+
+    @abstractmethod
+    def lstsq(self, u: np.ndarray) -> np.ndarray:
+        """Least-squares solution B⁺u (p,); a u of length m stands for [u; 0]."""
+
+    @abstractmethod
+    def lift(self, c: np.ndarray) -> np.ndarray:
+        """Minimum-norm solution B (BᵀB)⁻¹ c of Bᵀx = c."""
+
+    @abstractmethod
+    def solve(self, c: np.ndarray) -> np.ndarray:
+        """Solution (BᵀB)⁻¹ c (p,)."""
+
+    @abstractmethod
+    def project(self, x: np.ndarray) -> np.ndarray:
+        """Orthogonal projection B B⁺ x onto the range of the root."""
+
+    @property
+    def condition(self) -> float:
+        """Ratio of the largest to the smallest singular value of the scaled root."""
+        values = self.singular_values
+        return float(values[0] / values[-1]) if values[-1] > 0 else float("inf")
+
+    def require_full_rank(self, remedy: str) -> "Factor":
+        """Return self, or raise a RankDeficientError that ends with `remedy`."""
+        if self.rank < self.full_rank:
+            smallest = self.singular_values[-min(3, self.full_rank) :]
+            raise RankDeficientError(self.rank, self.full_rank, smallest, remedy)
+        return self
+
+
+def factorize(root: Root) -> Factor:
+    """Factor a root: Cholesky with refinement where well conditioned, else QR, else an SVD.
+
+    Cholesky is used when the 1-norm condition estimate of the column-scaled triangular factor is
+    at most 1e5; a Cholesky factorization that merely succeeds proves nothing, it does at 1e12 too.
+    Numerically rank-deficient roots get a truncated singular value decomposition.
+    Raises NonFiniteError when the root has a NaN or infinity.
+    """
+    index = first_nonfinite(root.matrix)
+    if index is not None:
+        row, column = np.unravel_index(index, root.matrix.shape)
+        raise NonFiniteError(
+            f"the Jacobian is not finite: derivative of output {row} by parameter {column}"
+        )
+    rows, columns = root.matrix.shape
+    if rows < columns:
+        if root.diagonal is None:
+            return _TransposedFactor(factorize(Root(root.matrix.T)))
+        if np.all(root.diagonal > 0):
+            return _KernelFactor(root)
+    return _cholesky(root) or _orthogonal(root)
+
+
+class _CholeskyFactor(Factor):
+    """Cholesky of the column-scaled Gram matrix, every solve refined once with the root."""
+
+    def __init__(self, root: Root, triangle: np.ndarray, scale: np.ndarray) -> None:
+        self._root, self._triangle, self._scale = root, triangle, scale
+        self.rank = self.full_rank = len(scale)
+
+    @cached_property
+    def singular_values(self) -> Float[np.ndarray, " r"]:
+        return svdvals(np.triu(self._triangle), check_finite=False)
+
+    def lstsq(self, u: np.ndarray) -> np.ndarray:
+        root = self._root
+        a = self._gram(root.rmatvec(u))
+        image = root.matvec(a)
+        residual = -image
+        residual[: len(u)] += u
+        return a + self._gram(root.rmatvec(residual))
+
+    def lift(self, c: np.ndarray) -> np.ndarray:
+        root = self._root
+        x = root.matvec(self._gram(c))
+        return x + root.matvec(self._gram(c - root.rmatvec(x)))
+
+    def solve(self, c: np.ndarray) -> np.ndarray:
+        a = self._gram(c)
+        return a + self._gram(c - self._root.rmatvec(self._root.matvec(a)))
+
+    def project(self, x: np.ndarray) -> np.ndarray:
+        return self._root.matvec(self.lstsq(x))
+
+    def _gram(self, c: np.ndarray) -> np.ndarray:
+        solution, _ = lapack.dpotrs(self._triangle, c / self._scale)
+        return solution / self._scale
+
+
+class _QRFactor(Factor):
+    """Householder QR of the root."""
+
+    def __init__(self, reflectors: np.ndarray, tau: np.ndarray) -> None:
+        self._reflectors, self._tau = reflectors, tau
+        self._length, self.full_rank = reflectors.shape
+        self._triangle = np.asfortranarray(np.triu(reflectors[: self.full_rank]))
+        self.scale = _column_norms(self._triangle)
+        self.rank = _rank(self._triangle / self.scale, max(reflectors.shape))
+
+    @cached_property
+    def singular_values(self) -> Float[np.ndarray, " r"]:
+        return svdvals(self._triangle / self.scale, check_finite=False)
+
+    def lstsq(self, u: np.ndarray) -> np.ndarray:
+        return self._back(self._rotate(u, "T")[: self.full_rank], 0)
+
+    def lift(self, c: np.ndarray) -> np.ndarray:
+        return self._rotate(self._back(c, 1), "N")
+
+    def solve(self, c: np.ndarray) -> np.ndarray:
+        return self._back(self._back(c, 1), 0)
+
+    def project(self, x: np.ndarray) -> np.ndarray:
+        return self._rotate(self._rotate(x, "T")[: self.full_rank], "N")
+
+    def _back(self, c: np.ndarray, transposed: int) -> np.ndarray:
+        solution, _ = lapack.dtrtrs(self._triangle, c, trans=transposed)
+        return np.asarray(solution)
+
+    def _rotate(self, vector: np.ndarray, transposed: str) -> np.ndarray:
+        padded = np.zeros((self._length, 1), order="F")
+        padded[: len(vector), 0] = vector
+        lwork = 32  # a vector needs one block
+        rotated, _, _ = lapack.dormqr(
+            "L", transposed, self._reflectors, self._tau, padded, lwork, overwrite_c=1
+        )
+        return np.asarray(rotated[:, 0])
+
+
+class _TruncatedFactor(Factor):
+    """Singular value decomposition of the root, cut at its numerical rank."""
+
+    def __init__(self, root: Root, rank: int, singular_values: np.ndarray) -> None:
+        matrix = root.dense()
+        U, s, Vt = svd(matrix, full_matrices=False, check_finite=False)
+        self.rank, self.full_rank = rank, min(matrix.shape)
+        self._U, self._s, self._V = U[:, :rank], s[:rank], Vt[:rank].T
+        self._scaled_values = singular_values
+
+    @property
+    def singular_values(self) -> Float[np.ndarray, " r"]:
+        return self._scaled_values
+
+    def lstsq(self, u: np.ndarray) -> np.ndarray:
+        return self._V @ ((self._U[: len(u)].T @ u) / self._s)
+
+    def lift(self, c: np.ndarray) -> np.ndarray:
+        return self._U @ ((self._V.T @ c) / self._s)
+
+    def solve(self, c: np.ndarray) -> np.ndarray:
+        # Two divisions: the square of a singular value can underflow where it does not.
+        return self._V @ ((self._V.T @ c) / self._s / self._s)
+
+    def project(self, x: np.ndarray) -> np.ndarray:
+        return self._U @ (self._U.T @ x)
+
+
+class _TransposedFactor(Factor):
+    """Minimum-norm solutions with a wide root, from the factor of its transpose."""
+
+    def __init__(self, tall: Factor) -> None:
+        self._tall = tall
+        self.rank, self.full_rank = tall.rank, tall.full_rank
+
+    @property
+    def singular_values(self) -> Float[np.ndarray, " r"]:
+        return self._tall.singular_values
+
+    def lstsq(self, u: np.ndarray) -> np.ndarray:
+        return self._tall.lift(u)
+
+    def lift(self, c: np.ndarray) -> np.ndarray:
+        return self._tall.lstsq(c)
+
+    def solve(self, c: np.ndarray) -> np.ndarray:
+        return self._tall.lift(self._tall.lstsq(c))
+
+    def project(self, x: np.ndarray) -> np.ndarray:
+        return x.copy() if self.rank == self.full_rank else self.lift_through(x)
+
+    def lift_through(self, x: np.ndarray) -> np.ndarray:
+        """Projection through the parameters, where the rows do not span the output space."""
+        return self._tall.lstsq(self._tall.project(self._tall.lift(x)))
+
+
+class _KernelFactor(Factor):
+    """A damped wide root in m x m arithmetic, never p x p.
+
+    With N = M diag(d)⁻¹ the kernel I + N Nᵀ is the Gram matrix of the tall root [Nᵀ; I], whose
+    factor gives everything: the damped solution is diag(d)⁻¹ Nᵀ (I + N Nᵀ)⁻¹ u.
+    """
+
+    def __init__(self, root: Root) -> None:
+        assert root.diagonal is not None
+        rows, self._parameters = root.matrix.shape
+        self._root, self._diagonal = root, root.diagonal
+        self._scaled = root.matrix / self._diagonal
+        self._tall = factorize(Root(self._scaled.T, np.ones(rows)))
+        self.rank = self.full_rank = self._parameters
+
+    @cached_property
+    def singular_values(self) -> Float[np.ndarray, " r"]:
+        """Singular values of [N; I], ones where the parameters outnumber the outputs."""
+        values = np.hypot(1.0, svdvals(self._scaled, check_finite=False))
+        return np.concatenate([values, np.ones(self._parameters - len(values))])
+
+    def lstsq(self, u: np.ndarray) -> np.ndarray:
+        rows = len(self._root.matrix)
+        a = self._tall.lift(u[:rows])[: self._parameters] / self._diagonal
+        return a if len(u) == rows else a + self.solve(self._diagonal * u[rows:])
+
+    def lift(self, c: np.ndarray) -> np.ndarray:
+        return self._root.matvec(self.solve(c))
+
+    def solve(self, c: np.ndarray) -> np.ndarray:
+        scaled = c / self._diagonal
+        removed = self._tall.project(scaled)[: self._parameters]
+        return (scaled - removed) / self._diagonal
+
+    def project(self, x: np.ndarray) -> np.ndarray:
+        return self._root.matvec(self.lstsq(x))
+
+
+def _cholesky(root: Root) -> Factor | None:
+    """Cholesky factor if the column-scaled condition estimate allows it, else None."""
+    # dsyrk wants Fortran order; the transpose of a C-ordered M is that without a copy.
+    with np.errstate(over="ignore"):
+        gram = dsyrk(1.0, root.matrix.T)
+        if root.diagonal is not None:
+            gram[np.diag_indices_from(gram)] += root.diagonal**2
+    squares = np.diag(gram).copy()
+    if not np.all((squares > 1e-280) & (squares < 1e280)):
+        return None
+    scale = np.sqrt(squares)
+    gram /= scale
+    gram /= scale[:, None]
+    triangle, failed = lapack.dpotrf(gram, overwrite_a=1, clean=0)
+    if failed:
+        return None
+    reciprocal, _ = lapack.dtrcon(triangle)
+    if reciprocal * _CHOLESKY_CONDITION < 1:
+        return None
+    return _CholeskyFactor(root, triangle, scale)
+
+
+def _orthogonal(root: Root) -> Factor:
+    """QR factor, or the truncated SVD where the root is rank deficient."""
+    reflectors, tau, _, _ = lapack.dgeqrf(root.dense(), lwork=64 * root.matrix.shape[1])
+    factor = _QRFactor(reflectors, tau)
+    if factor.rank == factor.full_rank:
+        return factor
+    return _TruncatedFactor(root, factor.rank, factor.singular_values)
+
+
+def _rank(triangle: np.ndarray, size: int) -> int:
+    """Numerical rank of a column-scaled triangle with tolerance size · eps."""
+    reciprocal, _ = lapack.dtrcon(np.asfortranarray(triangle))
+    # The estimate of the 1-norm condition is within 10 of it, and that within p of the 2-norm's.
+    if reciprocal > 10 * len(triangle) * size * _EPS:
+        return len(triangle)
+    values = svdvals(triangle, check_finite=False)
+    return int(np.sum(values > size * _EPS * values[0]))
+
+
+def _column_norms(triangle: np.ndarray) -> np.ndarray:
+    largest = np.max(np.abs(triangle), axis=0)
+    safe = np.where(largest > 0, largest, 1.0)
+    norms = safe * np.linalg.norm(triangle / safe, axis=0)
+    return np.where(largest > 0, norms, 1.0)

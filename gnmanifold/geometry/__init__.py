@@ -1,0 +1,1 @@
+"""Geometry of the metrics: functions of a local metric tensor that know nothing of pymanopt."""

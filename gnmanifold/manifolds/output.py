@@ -1,0 +1,140 @@
+"""The prediction surface f(B) of a model as a Riemannian submanifold of R^n."""
+
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+from numpy.typing import ArrayLike
+from pymanopt.manifolds.manifold import RiemannianSubmanifold
+
+from gnmanifold.errors import ForeignPointError, UnderdeterminedError
+from gnmanifold.geometry.geodesics import exponential
+from gnmanifold.manifolds.memory import ModelManifold
+from gnmanifold.manifolds.point import OutputPoint
+from gnmanifold.metrics import GaussNewtonMetric, LocalMetric, Metric
+from gnmanifold.models import Model
+from gnmanifold.validation import RandomState, as_vector
+
+Vector = Float[np.ndarray, " n"]
+
+
+class OutputManifold(ModelManifold, RiemannianSubmanifold):
+    """The surface f(B) in R^n of the predictions of a model, with the Euclidean metric.
+
+    Points are predictions ψ = f(w) made by `point(w)`, tangent vectors are u = J a in R^n. A step
+    along u moves the parameters by a = J⁺u and `retraction` says how: "first_order" w + a, with
+    which unit-step descent is Gauss-Newton, "second_order" w + a - ½Γ(a, a), or "exponential".
+    `typical_dist` is a length that TrustRegions scales its radii by, `rng` seeds random points.
+    Raises UnderdeterminedError for models with p > n, ForeignPointError for points of another
+    model, RankDeficientError where J loses rank.
+    S. Cayci, arXiv 2412.14031v5, section 4.
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        *,
+        retraction: str = "first_order",
+        typical_dist: float | None = None,
+        rng: RandomState = 0,
+    ) -> None:
+        ModelManifold.__init__(self, model, GaussNewtonMetric(), retraction, typical_dist, rng)
+        RiemannianSubmanifold.__init__(
+            self, f"prediction surface f(B) in R^{model.num_outputs}", model.num_parameters
+        )
+
+    def _check_model(self, model: Model, metric: Metric) -> None:
+        n, p = model.num_outputs, model.num_parameters
+        if p > n:
+            raise UnderdeterminedError(
+                f"with p = {p} parameters and n = {n} outputs the predictions f(B) are an open set "
+                "of R^n and no surface: use ParameterManifold with GaussNewtonMetric(damping=...)"
+            )
+
+    def point(self, w: ArrayLike) -> OutputPoint:
+        """Point f(w) of the surface for parameters w (p,); raises NonFiniteError, ShapeError."""
+        w, psi = self._start(w)
+        return OutputPoint(psi, w, self.model.identity)
+
+    def at(self, point: OutputPoint) -> LocalMetric:
+        """Linearization and metric at a point, remembered for the next call."""
+        w = self._parameters(point)
+        return self._remember(w, np.asarray(point))
+
+    def predictions(self, point: OutputPoint) -> Vector:
+        """Predictions ψ of a point as a plain array."""
+        self._parameters(point)
+        return np.asarray(point)
+
+    def inner_product(self, point: Any, tangent_vector_a: Any, tangent_vector_b: Any) -> np.float64:
+        return np.float64(self._vector(tangent_vector_a) @ self._vector(tangent_vector_b))
+
+    def norm(self, point: Any, tangent_vector: Any) -> np.float64:
+        return np.float64(np.linalg.norm(self._vector(tangent_vector)))
+
+    def projection(self, point: Any, vector: Any) -> Vector:
+        return self.at(point).lin.project(self._vector(vector))
+
+    to_tangent_space = projection
+
+    def zero_vector(self, point: Any) -> Vector:
+        return np.zeros(self.model.num_outputs)
+
+    def random_point(self) -> OutputPoint:
+        return self.point(self._random_parameters())
+
+    def random_tangent_vector(self, point: Any) -> Vector:
+        vector = self.projection(point, self._rng.standard_normal(self.model.num_outputs))
+        return vector / np.linalg.norm(vector)
+
+    def weingarten(self, point: Any, tangent_vector: Any, normal_vector: Any) -> Vector:
+        """Weingarten map J S_ν J⁺u of u along ν, with <J S_ν J⁺u, v> = ν · II(u, v)."""
+        lin = self.at(point).lin
+        a = lin.pull(self._vector(tangent_vector))
+        return lin.lift(lin.weighted_hessian(self._vector(normal_vector), a))
+
+    def retraction(self, point: Any, tangent_vector: Any) -> OutputPoint:
+        local = self.at(point)
+        return self._trial(self._retract(local, local.lin.pull(self._vector(tangent_vector))))
+
+    def exp(self, point: Any, tangent_vector: Any) -> OutputPoint:
+        """Point reached at time one along the geodesic with that velocity."""
+        local = self.at(point)
+        a = local.lin.pull(self._vector(tangent_vector))
+        return self._trial(exponential(self.metric, local, a))
+
+    def transport(self, point_a: Any, point_b: Any, tangent_vector_a: Any) -> Vector:
+        """Vector transport by projection onto the tangent space at `point_b`."""
+        return self.projection(point_b, tangent_vector_a)
+
+    def tangent(self, local: LocalMetric, velocity: np.ndarray) -> Vector:
+        """Tangent vector J a of a velocity a."""
+        return local.lin.push(velocity)
+
+    def composite_hessian(
+        self, local: LocalMetric, normal: np.ndarray, loss_hessian: Any, tangent_vector: Any
+    ) -> Vector:
+        """Riemannian Hessian P ∇²g u + J S_ν J⁺u of a loss of the predictions."""
+        u, lin = self._vector(tangent_vector), local.lin
+        bent = lin.weighted_hessian(normal, lin.pull(u))
+        # lift, and not the push of the parameters' Hessian, whose G⁻¹ squares the condition
+        return lin.project(loss_hessian(u)) + lin.lift(bent)
+
+    def _trial(self, w: np.ndarray) -> OutputPoint:
+        return OutputPoint(self._predict(w), w, self.model.identity)
+
+    def _vector(self, value: ArrayLike) -> Vector:
+        return as_vector("tangent_vector", value, self.model.num_outputs, finite=False)
+
+    def _parameters(self, point: Any) -> np.ndarray:
+        if not isinstance(point, OutputPoint) or point.parameters is None:
+            raise ForeignPointError(
+                f"a point of the prediction surface must be made by manifold.point(w), got an "
+                f"array of shape {np.shape(point)} that remembers no parameters"
+            )
+        if point.origin != self.model.identity:
+            raise ForeignPointError(
+                "the point was made by a manifold with another model: "
+                "make it again with manifold.point(point.parameters)"
+            )
+        return point.parameters

@@ -1,0 +1,128 @@
+"""The parameter space R^p with a metric of the Gauss-Newton family."""
+
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+from numpy.typing import ArrayLike
+from pymanopt.manifolds.manifold import Manifold
+
+from gnmanifold.errors import ForeignPointError
+from gnmanifold.geometry.geodesics import exponential
+from gnmanifold.geometry.hessian import connection_term, riemannian_hessian
+from gnmanifold.manifolds.memory import ModelManifold
+from gnmanifold.manifolds.point import OutputPoint
+from gnmanifold.metrics import GaussNewtonMetric, LocalMetric, Metric
+from gnmanifold.models import Model
+from gnmanifold.validation import RandomState, as_vector
+
+Vector = Float[np.ndarray, " p"]
+
+
+class ParameterManifold(ModelManifold, Manifold):
+    """The parameters R^p of a model with a metric G(w), such as the Gauss-Newton metric JᵀJ.
+
+    Points w and tangent vectors a have shape (p,). With GaussNewtonMetric() it is isometric to
+    OutputManifold through a -> J a. `retraction` is "first_order" w + a, with which unit-step
+    descent is Gauss-Newton, "second_order" w + a - ½Γ(a, a), or "exponential"; `typical_dist` is
+    a length that TrustRegions scales its radii by, `rng` seeds random points.
+    Raises UnderdeterminedError for an undamped metric with p > n, RankDeficientError where the
+    metric degenerates, NotAnImmersionError where a metric without connection would need one.
+    S. Cayci, arXiv 2412.14031v5, (6), (7).
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        metric: Metric | None = None,
+        *,
+        retraction: str = "first_order",
+        typical_dist: float | None = None,
+        rng: RandomState = 0,
+    ) -> None:
+        metric = GaussNewtonMetric() if metric is None else metric
+        ModelManifold.__init__(self, model, metric, retraction, typical_dist, rng)
+        Manifold.__init__(self, f"R^{model.num_parameters} with {metric}", model.num_parameters)
+
+    def point(self, w: ArrayLike) -> Vector:
+        """Checked copy of parameters w (p,); raises NonFiniteError, ShapeError."""
+        return self._start(w)[0].copy()
+
+    def at(self, point: ArrayLike) -> LocalMetric:
+        """Linearization and metric at a point, remembered for the next call."""
+        return self._remember(self._parameters(point))
+
+    def predictions(self, point: ArrayLike) -> Float[np.ndarray, " n"]:
+        """Predictions f(w), finite or not."""
+        return self._predict(self._parameters(point))
+
+    def inner_product(self, point: Any, tangent_vector_a: Any, tangent_vector_b: Any) -> np.float64:
+        a = self._vector(tangent_vector_a)
+        b = a if tangent_vector_b is tangent_vector_a else self._vector(tangent_vector_b)
+        return self._recall(self._parameters(point)).inner_product(a, b)
+
+    def norm(self, point: Any, tangent_vector: Any) -> np.float64:
+        return np.sqrt(self.inner_product(point, tangent_vector, tangent_vector))
+
+    def projection(self, point: Any, vector: Any) -> Vector:
+        return self._vector(vector)
+
+    to_tangent_space = projection
+
+    def zero_vector(self, point: Any) -> Vector:
+        return np.zeros(self.model.num_parameters)
+
+    def random_point(self) -> Vector:
+        return self.point(self._random_parameters())
+
+    def random_tangent_vector(self, point: Any) -> Vector:
+        vector = self._rng.standard_normal(self.model.num_parameters)
+        return vector / self.at(point).length(vector)
+
+    def euclidean_to_riemannian_gradient(self, point: Any, euclidean_gradient: Any) -> Vector:
+        return self.at(point).raise_index(self._vector(euclidean_gradient))
+
+    def euclidean_to_riemannian_hessian(
+        self, point: Any, euclidean_gradient: Any, euclidean_hessian: Any, tangent_vector: Any
+    ) -> Vector:
+        """Riemannian Hessian G⁻¹(∇²h a - ∇h · Γ(a, ·)) of a cost h of the parameters."""
+        local = self.at(point)
+        covector = self._vector(euclidean_gradient)
+        turned = connection_term(local, covector, self._vector(tangent_vector))
+        return local.raise_index(self._vector(euclidean_hessian) - turned)
+
+    def retraction(self, point: Any, tangent_vector: Any) -> Vector:
+        return self._retract(self.at(point), self._vector(tangent_vector))
+
+    def exp(self, point: Any, tangent_vector: Any) -> Vector:
+        """Parameters reached at time one along the geodesic with that velocity."""
+        return exponential(self.metric, self.at(point), self._vector(tangent_vector))
+
+    def transport(self, point_a: Any, point_b: Any, tangent_vector_a: Any) -> Vector:
+        """Vector transport: push at `point_a`, project and pull at `point_b`.
+
+        It is the least-squares solution of B(w_b) x = B(w_a) a with the root B of the metric.
+        """
+        source = self._recall(self._parameters(point_a))
+        return self.at(point_b).receive(source, self._vector(tangent_vector_a))
+
+    def tangent(self, local: LocalMetric, velocity: np.ndarray) -> Vector:
+        """Tangent vector of a velocity: itself."""
+        return velocity
+
+    def composite_hessian(
+        self, local: LocalMetric, normal: np.ndarray, loss_hessian: Any, tangent_vector: Any
+    ) -> Vector:
+        """Riemannian Hessian of a loss of the predictions."""
+        a = self._vector(tangent_vector)
+        return riemannian_hessian(local, normal, loss_hessian(local.lin.push(a)), a)
+
+    def _vector(self, value: ArrayLike) -> Vector:
+        return as_vector("tangent_vector", value, self.model.num_parameters, finite=False)
+
+    def _parameters(self, point: ArrayLike) -> np.ndarray:
+        if isinstance(point, OutputPoint):
+            raise ForeignPointError(
+                "points of ParameterManifold are parameters, got predictions: use point.parameters"
+            )
+        return as_vector("point", point, self.model.num_parameters, finite=False)

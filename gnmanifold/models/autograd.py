@@ -1,0 +1,97 @@
+"""Models written with autograd's NumPy; the one place that imports autograd."""
+
+from collections.abc import Callable
+from typing import Any
+
+import autograd
+import autograd.numpy as anp
+import numpy as np
+from autograd.extend import VSpace
+from autograd.numpy.numpy_boxes import ArrayBox
+from jaxtyping import Float
+from numpy.typing import ArrayLike
+
+from gnmanifold.models.base import Model
+from gnmanifold.models.callables import check_outputs, count_outputs
+from gnmanifold.validation import positive_int
+
+
+class AutogradModel(Model):
+    """A model given by a function of w (p,) that autograd can differentiate and returns (n,).
+
+    The Jacobian is built from p forward passes, or from n reverse passes where n < p or where a
+    primitive of the function has no forward rule; second derivatives are exact. `num_outputs` is
+    found by one call at a vector of ones when it is not given.
+    Raises ArgumentError when that call fails and ShapeError when it returns no vector.
+    """
+
+    def __init__(
+        self,
+        function: Callable[[np.ndarray], np.ndarray],
+        num_parameters: int,
+        num_outputs: int | None = None,
+    ) -> None:
+        self.function = function
+        self.num_parameters = positive_int("num_parameters", num_parameters)
+        self.num_outputs = (
+            count_outputs(function, self.num_parameters)
+            if num_outputs is None
+            else positive_int("num_outputs", num_outputs)
+        )
+
+    def __call__(self, w: ArrayLike) -> Float[np.ndarray, " n"]:
+        """Predictions f(w)."""
+        return check_outputs(self.function(self._parameters("w", w)), self.num_outputs)
+
+    def jacobian(self, w: ArrayLike) -> Float[np.ndarray, "n p"]:
+        """Jacobian Df(w) by forward columns, or by reverse rows where those are fewer."""
+        w = self._parameters("w", w)
+        if self.num_parameters <= self.num_outputs:
+            directions = np.eye(self.num_parameters)
+            return np.column_stack([self.jvp(w, direction) for direction in directions])
+        pull, _ = autograd.make_vjp(self.function)(w)
+        return np.stack([pull(row) for row in np.eye(self.num_outputs)])
+
+    def jvp(self, w: ArrayLike, a: ArrayLike) -> Float[np.ndarray, " n"]:
+        """Directional derivative Df(w) a by one forward pass."""
+        return _forward_or_reverse(
+            self.function, self._parameters("w", w), self._parameters("a", a)
+        )
+
+    def vjp(self, w: ArrayLike, z: ArrayLike) -> Float[np.ndarray, " p"]:
+        """Pulled back covector Df(w)^T z by one reverse pass."""
+        pull, _ = autograd.make_vjp(self.function)(self._parameters("w", w))
+        return np.asarray(pull(self._outputs("z", z)))
+
+    def second_derivative(
+        self, w: ArrayLike, a: ArrayLike, b: ArrayLike
+    ) -> Float[np.ndarray, " n"]:
+        """Second derivative D²f(w)[a, b], a forward pass over a forward pass."""
+        w, a, b = self._parameters("w", w), self._parameters("a", a), self._parameters("b", b)
+        return _forward_or_reverse(lambda v: _forward_or_reverse(self.function, v, a), w, b)
+
+    def weighted_hessian(self, w: ArrayLike, z: ArrayLike, a: ArrayLike) -> Float[np.ndarray, " p"]:
+        """Product (Σ_i z_i ∇²f_i(w)) a, a reverse pass over a directional derivative."""
+        w, z, a = self._parameters("w", w), self._outputs("z", z), self._parameters("a", a)
+        gradient = autograd.grad(lambda v: anp.dot(z, self.function(v)))
+        return np.asarray(autograd.grad(lambda v: anp.dot(gradient(v), a))(w))
+
+
+def register_array_subclass(cls: type[np.ndarray]) -> None:
+    """Make autograd differentiate functions of instances of `cls` as functions of plain arrays."""
+    ArrayBox.register(cls)
+    plain = VSpace.mappings[np.ndarray]
+    VSpace.register(cls, lambda value: plain(np.asarray(value)))
+
+
+def _forward_or_reverse(
+    function: Callable[[np.ndarray], np.ndarray], w: np.ndarray, a: np.ndarray
+) -> Any:
+    """Directional derivative by forward mode, or by reverse twice where a rule is missing."""
+    try:
+        return autograd.make_jvp(function)(w)(a)[1]
+    except NotImplementedError:
+        pull, value = autograd.make_vjp(function)(w)
+        # u -> J^T u is linear, so its own reverse pass is a -> J a.
+        push, _ = autograd.make_vjp(pull)(0 * value)
+        return push(a)

@@ -1,0 +1,70 @@
+"""The interface of a model, a smooth map from parameters to predictions."""
+
+import uuid
+from abc import ABC, abstractmethod
+
+import numpy as np
+from jaxtyping import Float
+from numpy.typing import ArrayLike
+
+from gnmanifold.models.differences import EPS, central_difference
+from gnmanifold.validation import as_vector
+
+
+class Model(ABC):
+    """A smooth map f: R^p -> R^n with its derivatives.
+
+    A subclass sets `num_parameters` p and `num_outputs` n, and writes `__call__` and `jacobian`.
+    The other derivatives default to products with the Jacobian and to central differences of
+    them, accurate to about 1e-10 relative; write them where the exact ones are known.
+    A model must not change after it was made: manifolds remember what they computed from it.
+    """
+
+    num_parameters: int
+    num_outputs: int
+    scale: float = 1.0
+    initial_parameters: np.ndarray | None = None
+    _derivative_noise: float = EPS  # relative accuracy of jvp and vjp
+
+    @abstractmethod
+    def __call__(self, w: ArrayLike) -> Float[np.ndarray, " n"]:
+        """Predictions f(w), shape (n,), for parameters of shape (p,)."""
+
+    @abstractmethod
+    def jacobian(self, w: ArrayLike) -> Float[np.ndarray, "n p"]:
+        """Jacobian Df(w), shape (n, p)."""
+
+    def jvp(self, w: ArrayLike, a: ArrayLike) -> Float[np.ndarray, " n"]:
+        """Directional derivative Df(w) a, shape (n,)."""
+        return self.jacobian(w) @ self._parameters("a", a)
+
+    def vjp(self, w: ArrayLike, z: ArrayLike) -> Float[np.ndarray, " p"]:
+        """Pulled back covector Df(w)^T z, shape (p,), for z of shape (n,)."""
+        return self.jacobian(w).T @ self._outputs("z", z)
+
+    def second_derivative(
+        self, w: ArrayLike, a: ArrayLike, b: ArrayLike
+    ) -> Float[np.ndarray, " n"]:
+        """Second derivative D²f(w)[a, b], shape (n,); by default a central difference of `jvp`."""
+        w, a, b = self._parameters("w", w), self._parameters("a", a), self._parameters("b", b)
+        return central_difference(lambda v: self.jvp(v, a), w, b, self._derivative_noise)
+
+    def weighted_hessian(self, w: ArrayLike, z: ArrayLike, a: ArrayLike) -> Float[np.ndarray, " p"]:
+        """Product (Σ_i z_i ∇²f_i(w)) a, shape (p,); by default a central difference of `vjp`."""
+        w, a, z = self._parameters("w", w), self._parameters("a", a), self._outputs("z", z)
+        return central_difference(lambda v: self.vjp(v, z), w, a, self._derivative_noise)
+
+    @property
+    def identity(self) -> str:
+        """A name of this model that its copies and pickles keep and no other model has."""
+        try:
+            return str(self.__dict__["_identity"])
+        except KeyError:
+            object.__setattr__(self, "_identity", uuid.uuid4().hex)
+            return str(self.__dict__["_identity"])
+
+    def _parameters(self, name: str, value: ArrayLike) -> Float[np.ndarray, " p"]:
+        return as_vector(name, value, self.num_parameters, finite=False)
+
+    def _outputs(self, name: str, value: ArrayLike) -> Float[np.ndarray, " n"]:
+        return as_vector(name, value, self.num_outputs, finite=False)

@@ -1,0 +1,186 @@
+"""Models made from models: scaled, centred, weighted, graphs, compositions."""
+
+import numpy as np
+from jaxtyping import Float
+from numpy.typing import ArrayLike
+
+from gnmanifold.errors import ArgumentError, ShapeError
+from gnmanifold.models.base import Model
+from gnmanifold.validation import as_vector, nonnegative, positive
+
+
+class _Rows(Model):
+    """A model whose outputs are those of another, each multiplied by its own positive number."""
+
+    def __init__(self, model: Model, factors: float | np.ndarray) -> None:
+        self.model = _as_model("model", model)
+        self.num_parameters = model.num_parameters
+        self.num_outputs = model.num_outputs
+        self.scale = model.scale
+        self.initial_parameters = model.initial_parameters
+        self._factors = factors
+
+    def __call__(self, w: ArrayLike) -> Float[np.ndarray, " n"]:
+        return self._factors * self.model(w)
+
+    def jacobian(self, w: ArrayLike) -> Float[np.ndarray, "n p"]:
+        return np.asarray(np.atleast_1d(self._factors)[:, None] * self.model.jacobian(w))
+
+    def jvp(self, w: ArrayLike, a: ArrayLike) -> Float[np.ndarray, " n"]:
+        return self._factors * self.model.jvp(w, a)
+
+    def vjp(self, w: ArrayLike, z: ArrayLike) -> Float[np.ndarray, " p"]:
+        return self.model.vjp(w, self._factors * self._outputs("z", z))
+
+    def second_derivative(
+        self, w: ArrayLike, a: ArrayLike, b: ArrayLike
+    ) -> Float[np.ndarray, " n"]:
+        return self._factors * self.model.second_derivative(w, a, b)
+
+    def weighted_hessian(self, w: ArrayLike, z: ArrayLike, a: ArrayLike) -> Float[np.ndarray, " p"]:
+        return self.model.weighted_hessian(w, self._factors * self._outputs("z", z), a)
+
+
+class Scaled(_Rows):
+    """The model α f; its `scale` is α times that of f.
+
+    Raises ArgumentError unless α > 0. S. Cayci, arXiv 2412.14031v5, section 2.
+    """
+
+    def __init__(self, model: Model, alpha: float) -> None:
+        self.alpha = positive("alpha", alpha)
+        super().__init__(model, self.alpha)
+        self.scale = self.alpha * model.scale
+
+
+class Weighted(_Rows):
+    """The model (c_i f_i(w))_i for positive weights c of shape (n,), such as 1/σ_i.
+
+    Weight the targets alike: the least-squares cost is then Σ_i c_i² (f_i - y_i)² / 2.
+    Raises ShapeError or ArgumentError unless there is one finite weight > 0 for each output.
+    """
+
+    def __init__(self, model: Model, weights: ArrayLike) -> None:
+        self.weights = as_vector("weights", weights, _as_model("model", model).num_outputs)
+        if not np.all(self.weights > 0):
+            index = int(np.argmin(self.weights))
+            raise ArgumentError(
+                f"weights must be > 0, but weights[{index}] is {self.weights[index]}: "
+                "leave out such an output"
+            )
+        super().__init__(model, self.weights)
+
+
+class Centered(_Rows):
+    """The model f(w) - f(w0), so that its predictions at `center` = w0 are zero."""
+
+    def __init__(self, model: Model, center: ArrayLike) -> None:
+        self.center = as_vector("center", center, _as_model("model", model).num_parameters)
+        super().__init__(model, 1.0)
+        self._offset = model(self.center)
+
+    def __call__(self, w: ArrayLike) -> Float[np.ndarray, " n"]:
+        return self.model(w) - self._offset
+
+
+class Graph(Model):
+    """The model w -> (c f(w), m w) in R^(n+p), an immersion for every f where m > 0.
+
+    It induces the damped Gauss-Newton metric c² JᵀJ + diag(m²): c² = 1 - ρ, m = sqrt(ρ) α for
+    GaussNewtonMetric(ρ), c = 1, m = sqrt(λ) for LevenbergMarquardtMetric(λ). `multiple` m is a
+    number or of shape (p,), `output_multiple` c a number.
+    """
+
+    def __init__(
+        self, model: Model, multiple: float | ArrayLike, output_multiple: float = 1.0
+    ) -> None:
+        self.model = _as_model("model", model)
+        self.num_parameters = model.num_parameters
+        self.num_outputs = model.num_outputs + model.num_parameters
+        self.scale = model.scale
+        self.initial_parameters = model.initial_parameters
+        self.multiple = as_vector(
+            "multiple", np.broadcast_to(multiple, (self.num_parameters,)), self.num_parameters
+        )
+        self.output_multiple = nonnegative("output_multiple", output_multiple)
+
+    def __call__(self, w: ArrayLike) -> Float[np.ndarray, " m"]:
+        w = self._parameters("w", w)
+        return np.concatenate([self.output_multiple * self.model(w), self.multiple * w])
+
+    def jacobian(self, w: ArrayLike) -> Float[np.ndarray, "m p"]:
+        return np.vstack([self.output_multiple * self.model.jacobian(w), np.diag(self.multiple)])
+
+    def jvp(self, w: ArrayLike, a: ArrayLike) -> Float[np.ndarray, " m"]:
+        a = self._parameters("a", a)
+        return np.concatenate([self.output_multiple * self.model.jvp(w, a), self.multiple * a])
+
+    def vjp(self, w: ArrayLike, z: ArrayLike) -> Float[np.ndarray, " p"]:
+        top, bottom = self._split(z)
+        return self.model.vjp(w, self.output_multiple * top) + self.multiple * bottom
+
+    def second_derivative(
+        self, w: ArrayLike, a: ArrayLike, b: ArrayLike
+    ) -> Float[np.ndarray, " m"]:
+        bent = self.output_multiple * self.model.second_derivative(w, a, b)
+        return np.concatenate([bent, np.zeros(self.num_parameters)])
+
+    def weighted_hessian(self, w: ArrayLike, z: ArrayLike, a: ArrayLike) -> Float[np.ndarray, " p"]:
+        return self.model.weighted_hessian(w, self.output_multiple * self._split(z)[0], a)
+
+    def _split(self, z: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
+        z = self._outputs("z", z)
+        return z[: self.model.num_outputs], z[self.model.num_outputs :]
+
+
+class Composed(Model):
+    """The model v -> f(T(v)) for an outer model f: R^p -> R^n and an inner one T: R^q -> R^p.
+
+    Raises ShapeError unless the inner model has as many outputs as the outer one parameters.
+    """
+
+    def __init__(self, outer: Model, inner: Model) -> None:
+        self.outer, self.inner = _as_model("outer", outer), _as_model("inner", inner)
+        if inner.num_outputs != outer.num_parameters:
+            raise ShapeError(
+                f"the inner model must have as many outputs as the outer one has parameters, "
+                f"{outer.num_parameters}, got {inner.num_outputs}"
+            )
+        self.num_parameters = inner.num_parameters
+        self.num_outputs = outer.num_outputs
+        self.scale = outer.scale
+        self.initial_parameters = inner.initial_parameters
+
+    def __call__(self, w: ArrayLike) -> Float[np.ndarray, " n"]:
+        return self.outer(self.inner(w))
+
+    def jacobian(self, w: ArrayLike) -> Float[np.ndarray, "n q"]:
+        return self.outer.jacobian(self.inner(w)) @ self.inner.jacobian(w)
+
+    def jvp(self, w: ArrayLike, a: ArrayLike) -> Float[np.ndarray, " n"]:
+        return self.outer.jvp(self.inner(w), self.inner.jvp(w, a))
+
+    def vjp(self, w: ArrayLike, z: ArrayLike) -> Float[np.ndarray, " q"]:
+        return self.inner.vjp(w, self.outer.vjp(self.inner(w), z))
+
+    def second_derivative(
+        self, w: ArrayLike, a: ArrayLike, b: ArrayLike
+    ) -> Float[np.ndarray, " n"]:
+        middle = self.inner(w)
+        bent = self.outer.second_derivative(middle, self.inner.jvp(w, a), self.inner.jvp(w, b))
+        return bent + self.outer.jvp(middle, self.inner.second_derivative(w, a, b))
+
+    def weighted_hessian(self, w: ArrayLike, z: ArrayLike, a: ArrayLike) -> Float[np.ndarray, " q"]:
+        middle = self.inner(w)
+        bent = self.outer.weighted_hessian(middle, z, self.inner.jvp(w, a))
+        turned = self.inner.weighted_hessian(w, self.outer.vjp(middle, z), a)
+        return self.inner.vjp(w, bent) + turned
+
+
+def _as_model(name: str, model: Model) -> Model:
+    if not isinstance(model, Model):
+        raise ArgumentError(
+            f"{name} must be a gnmanifold model, got {type(model).__name__}: "
+            "wrap a function in CallableModel or AutogradModel"
+        )
+    return model

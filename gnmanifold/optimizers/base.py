@@ -1,0 +1,254 @@
+"""The loop that every optimizer of the package shares: start, step, log, stop."""
+
+import time
+from abc import abstractmethod
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from enum import Enum
+from typing import Any, TypeVar
+
+import numpy as np
+from pymanopt.optimizers.optimizer import Optimizer as HostOptimizer
+from pymanopt.optimizers.optimizer import OptimizerResult
+from pymanopt.tools.printer import ColumnPrinter, VoidPrinter, print_list
+
+from gnmanifold.errors import GnmanifoldError, NonFiniteError
+from gnmanifold.linearization import Evaluations
+from gnmanifold.manifolds import OutputManifold, OutputPoint, ParameterManifold
+from gnmanifold.validation import nonnegative, positive
+
+
+class StopReason(str, Enum):
+    """Why a run ended: each value is the sentence that the user reads."""
+
+    GRADIENT = "Converged: the gradient norm is below min_gradient_norm."
+    STEP = (
+        "Stopped: the last step is below min_step_size; the cost cannot be lowered further along "
+        "this direction in floating point, or the line search refused every trial."
+    )
+    ITERATIONS = "Stopped: max_iterations reached; raise it or look at the log for stagnation."
+    TIME = "Stopped: max_time reached; the best point so far is returned."
+    EVALUATIONS = "Stopped: max_cost_evaluations reached; the best point so far is returned."
+    INTERRUPTED = "Stopped: interrupted by the user; the best point so far is returned."
+    FAILED = "Stopped: the step failed; the best point so far is returned."
+
+    def __str__(self) -> str:
+        return str(self.value)
+
+
+_UNFINISHED = (
+    StopReason.TIME,
+    StopReason.EVALUATIONS,
+    StopReason.INTERRUPTED,
+    StopReason.FAILED,
+)
+
+
+@dataclass(frozen=True, eq=False)
+class State:
+    """Where a run stands: iterations done, point, cost, Riemannian gradient, last step length."""
+
+    iteration: int
+    point: Any
+    cost: float
+    gradient: np.ndarray
+    gradient_norm: float
+    step_size: float = np.inf
+
+    def record(self) -> dict[str, Any]:
+        """What the log keeps of this state beside point and cost."""
+        return {"gradient_norm": self.gradient_norm, "step_size": self.step_size}
+
+
+@dataclass
+class Result(OptimizerResult):
+    """pymanopt's OptimizerResult with the counts of what was evaluated."""
+
+    evaluations: Evaluations | None = None
+
+
+S = TypeVar("S", bound=State)
+Callback = Callable[[State], None]
+
+
+class Optimizer(HostOptimizer):
+    """Base of the optimizers: pymanopt's keywords and result, a complete log, and safe ends.
+
+    A subclass writes `_step`, a pure function of the state, and `_start` where its state needs
+    more. The log has an entry for the start and for every iteration, the last one included.
+    Ctrl-C, a time-out or a failing step end the run with the best point and the reason.
+    Raises ArgumentError for limits out of range.
+    """
+
+    def __init__(
+        self,
+        *,
+        max_time: float = 1000.0,
+        max_iterations: int = 1000,
+        min_gradient_norm: float = 1e-6,
+        min_step_size: float = 1e-10,
+        max_cost_evaluations: int = 5000,
+        verbosity: int = 2,
+        log_verbosity: int = 1,
+    ) -> None:
+        positive("max_time", max_time)
+        nonnegative("max_iterations", max_iterations)
+        nonnegative("min_gradient_norm", min_gradient_norm)
+        nonnegative("min_step_size", min_step_size)
+        positive("max_cost_evaluations", max_cost_evaluations)
+        super().__init__(
+            max_time=max_time,
+            max_iterations=max_iterations,
+            min_gradient_norm=min_gradient_norm,
+            min_step_size=min_step_size,
+            max_cost_evaluations=max_cost_evaluations,
+            verbosity=verbosity,
+            log_verbosity=log_verbosity,
+        )
+
+    @abstractmethod
+    def _step(self, problem: Any, state: State) -> State:
+        """State after one more iteration."""
+
+    def _start(self, problem: Any, point: Any) -> State:
+        """State before the first iteration; raises NonFiniteError for a cost that is not finite."""
+        cost = problem.cost(point)
+        state = self._at(problem, State(0, point, cost, np.empty(0), np.inf))
+        if not np.isfinite(cost):
+            raise NonFiniteError(f"the cost at the initial point is {cost}: start elsewhere")
+        return state
+
+    def _at(self, problem: Any, state: S) -> S:
+        """The same state with the gradient of its point."""
+        gradient = problem.riemannian_gradient(state.point)
+        norm = float(problem.manifold.norm(state.point, gradient))
+        return replace(state, gradient=gradient, gradient_norm=norm)
+
+    def run(
+        self,
+        problem: Any,
+        *,
+        initial_point: Any = None,
+        callback: Callback | None = None,
+    ) -> Result:
+        """Minimise the cost of a pymanopt problem from a point, or from a random one.
+
+        On the package's manifolds `initial_point` may be parameters (p,) or an OutputPoint.
+        `callback` is called with every state. Errors at the initial point are raised.
+        """
+        counts = getattr(problem.manifold, "evaluations", None)
+        before = None if counts is None else replace(counts)
+        clock = _Clock(time.time(), counts, before)
+        self._initialize_log(optimizer_parameters=self._parameters())
+        printer = self._printer()
+        state = best = self._start(problem, _initial_point(problem.manifold, initial_point))
+        end: _End | None = None
+        while end is None:
+            self._log_state(state, clock.used())
+            printer.print_row([state.iteration, state.cost, state.gradient_norm])
+            best = state if state.cost <= best.cost else best
+            state, end = self._advance(problem, state, clock, callback)
+        final = best if end.reason in _UNFINISHED else state
+        if self._verbosity >= 1:
+            print_list([end.sentence])
+        used = clock.used()
+        return Result(
+            point=final.point,
+            cost=final.cost,
+            iterations=state.iteration,
+            stopping_criterion=end.sentence,
+            time=time.time() - clock.began,
+            cost_evaluations=None if used is None else used.values,
+            step_size=state.step_size,
+            gradient_norm=final.gradient_norm,
+            log=self._log,
+            evaluations=used,
+        )
+
+    def _advance(
+        self, problem: Any, state: State, clock: "_Clock", callback: Callback | None
+    ) -> "tuple[State, _End | None]":
+        """Next state, or the same state and why the run ends there."""
+        try:
+            if callback is not None:
+                callback(state)
+            reason = self._stop(state, clock)
+            return (state, _End(reason)) if reason else (self._step(problem, state), None)
+        except KeyboardInterrupt:
+            return state, _End(StopReason.INTERRUPTED)
+        except GnmanifoldError as error:
+            return state, _End(StopReason.FAILED, f" {error}")
+
+    def _parameters(self) -> dict[str, Any]:
+        """What the log says of the optimizer's own settings."""
+        return {}
+
+    def _stop(self, state: State, clock: "_Clock") -> StopReason | None:
+        used = clock.used()
+        if state.gradient_norm <= self._min_gradient_norm:
+            return StopReason.GRADIENT
+        if state.step_size < self._min_step_size:
+            return StopReason.STEP
+        if state.iteration >= self._max_iterations:
+            return StopReason.ITERATIONS
+        if time.time() - clock.began >= self._max_time:
+            return StopReason.TIME
+        if used is not None and used.values >= self._max_cost_evaluations:
+            return StopReason.EVALUATIONS
+        return None
+
+    def _printer(self) -> VoidPrinter:
+        if self._verbosity < 2:
+            return VoidPrinter()
+        columns = [("Iteration", "9d"), ("Cost", "+.16e"), ("Gradient norm", ".8e")]
+        printer = ColumnPrinter(columns=columns)
+        printer.print_header()
+        return printer
+
+    def _log_state(self, state: State, used: Evaluations | None) -> None:
+        self._add_log_entry(
+            iteration=state.iteration,
+            point=state.point,
+            cost=state.cost,
+            **state.record(),
+            **({} if used is None else asdict(used)),
+        )
+
+
+@dataclass(frozen=True)
+class _End:
+    """Why a run ended, with what the reason needs to add."""
+
+    reason: StopReason
+    detail: str = ""
+
+    @property
+    def sentence(self) -> str:
+        return f"{self.reason}{self.detail}"
+
+
+@dataclass(frozen=True)
+class _Clock:
+    """When a run began and what had been evaluated before it."""
+
+    began: float
+    counts: Evaluations | None
+    before: Evaluations | None
+
+    def used(self) -> Evaluations | None:
+        """What the run has evaluated so far; None on manifolds that do not count."""
+        if self.counts is None or self.before is None:
+            return None
+        old = asdict(self.before)
+        return Evaluations(**{name: n - old[name] for name, n in asdict(self.counts).items()})
+
+
+def _initial_point(manifold: Any, point: Any) -> Any:
+    """Point to start from: checked on the package's manifolds, where parameters are one too."""
+    if point is None:
+        return manifold.random_point()
+    if isinstance(manifold, OutputManifold):
+        return point if isinstance(point, OutputPoint) else manifold.point(point)
+    if isinstance(manifold, ParameterManifold):
+        return manifold.point(getattr(point, "parameters", point))
+    return point

@@ -1,0 +1,82 @@
+"""Gauss-Newton with a line search."""
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from gnmanifold.errors import ArgumentError
+from gnmanifold.factorization import Factor, Root
+from gnmanifold.linearization import Linearization
+from gnmanifold.losses import Loss
+from gnmanifold.optimizers.base import Optimizer, State
+from gnmanifold.optimizers.line_search import LineSearch, UnitStep
+from gnmanifold.problems import CompositeProblem
+
+
+@dataclass(frozen=True, eq=False)
+class GaussNewtonState(State):
+    """A state with the numerical rank of the last linear least-squares problem."""
+
+    rank: int | None = None
+
+    def record(self) -> dict[str, Any]:
+        return {**super().record(), "rank": self.rank}
+
+
+class GaussNewton(Optimizer):
+    """The Gauss-Newton method: a = argmin |S J a + r|, w <- R_w(α a), with SᵀS = ∇²g, Sᵀr = ∇g.
+
+    A constant weight of the loss cancels. For a squared error it is unit-step Riemannian gradient
+    descent on f(B), and with the default UnitStep and a first-order retraction it is the loop of
+    `lstsq` steps; `line_searcher=BackTracking()` makes it monotone. Where J has not full column
+    rank, p > n included, the step is the least-squares solution of minimum norm and the log says
+    the rank; the manifold's own metric must stand that (a damped or the Euclidean one does).
+    Other keywords are those of every pymanopt optimizer.
+    Nocedal and Wright, Numerical Optimization, section 10.3.
+    """
+
+    def __init__(self, line_searcher: LineSearch | None = None, **limits: Any) -> None:
+        super().__init__(**limits)
+        self.line_searcher = UnitStep() if line_searcher is None else line_searcher
+
+    def _parameters(self) -> dict[str, Any]:
+        return {"line_searcher": self.line_searcher}
+
+    def _start(self, problem: Any, point: Any) -> GaussNewtonState:
+        if not isinstance(problem, CompositeProblem):
+            raise ArgumentError(
+                f"GaussNewton needs a CompositeProblem, whose model and loss it linearises, "
+                f"got {type(problem).__name__}"
+            )
+        return GaussNewtonState(**vars(super()._start(problem, point)))
+
+    def _step(self, problem: Any, state: State) -> GaussNewtonState:
+        manifold, loss = problem.manifold, problem.loss
+        local = manifold.at(state.point)
+        velocity, rank = gauss_newton_velocity(local.lin, loss)
+        slope = loss.gradient(local.lin.psi) @ local.lin.push(velocity)
+        step_size, point = self.line_searcher.search(
+            problem.cost,
+            manifold,
+            state.point,
+            manifold.tangent(local, velocity),
+            state.cost,
+            slope,
+        )
+        moved = GaussNewtonState(
+            state.iteration + 1, point, state.cost, state.gradient, state.gradient_norm, step_size
+        )
+        moved = replace(moved, rank=rank)
+        return self._at(problem, replace(moved, cost=problem.cost(point))) if step_size else moved
+
+
+def gauss_newton_velocity(lin: Linearization, loss: Loss) -> tuple[np.ndarray, int]:
+    """Gauss-Newton velocity -(JᵀAJ)⁺Jᵀ∇g (p,) with A = ∇²g, and the rank that it was found with."""
+    if loss.isotropic is not None:
+        factor: Factor = lin.least_squares
+        residual = loss.gradient(lin.psi) / loss.isotropic
+    else:
+        factor = lin.factorize(Root(loss.hessian_root(lin.psi, lin.jacobian)))
+        residual = loss.root_residual(lin.psi)
+    return -factor.lstsq(residual), factor.rank

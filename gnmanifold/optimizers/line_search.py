@@ -1,0 +1,85 @@
+"""Line searches for pymanopt's solvers and ours, starting from the full step α = 1.
+
+pymanopt's own start from a step of unit length, which ignores that Gauss-Newton knows its length,
+accept NaN costs and return NaN at a minimizer. These are frozen values, safe to copy.
+"""
+
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+
+from gnmanifold.errors import ArgumentError
+from gnmanifold.validation import positive, positive_int
+
+
+class LineSearch(Protocol):
+    """What pymanopt's SteepestDescent and ConjugateGradient ask of a line searcher."""
+
+    def search(
+        self, objective: Any, manifold: Any, x: Any, d: Any, f0: float, df0: float
+    ) -> tuple[float, Any]:
+        """Return (α |d|, the point that α d leads to) from x along d, or (0, x) if refused."""
+
+
+@dataclass(frozen=True)
+class ConstantStep:
+    """Take the step α d with constant α; refuse it where the cost becomes NaN or infinite.
+
+    Raises ArgumentError unless alpha > 0.
+    """
+
+    alpha: float = 1.0
+
+    def __post_init__(self) -> None:
+        positive("alpha", self.alpha)
+
+    def search(
+        self, objective: Any, manifold: Any, x: Any, d: Any, f0: float, df0: float
+    ) -> tuple[float, Any]:
+        length = float(manifold.norm(x, d))
+        candidate = manifold.retraction(x, self.alpha * d)
+        if length == 0 or not np.isfinite(objective(candidate)):
+            return 0.0, x
+        return self.alpha * length, candidate
+
+
+@dataclass(frozen=True)
+class UnitStep(ConstantStep):
+    """Take the full step d: with SteepestDescent on the Gauss-Newton metric, plain Gauss-Newton."""
+
+    alpha: float = 1.0
+
+
+@dataclass(frozen=True)
+class BackTracking:
+    """Shrink α from 1 until h(α d) <= h + c α <grad h, d>, refusing costs that are not finite.
+
+    `contraction` multiplies α after a refusal, `sufficient_decrease` is c; after `max_trials`
+    refusals the point stays. Raises ArgumentError for numbers out of range.
+    Nocedal and Wright, Numerical Optimization, algorithm 3.1.
+    """
+
+    contraction: float = 0.5
+    sufficient_decrease: float = 1e-4
+    max_trials: int = 30
+
+    def __post_init__(self) -> None:
+        for name in ("contraction", "sufficient_decrease"):
+            if not 0 < getattr(self, name) < 1:
+                raise ArgumentError(f"{name} must lie in (0, 1), got {getattr(self, name)}")
+        positive_int("max_trials", self.max_trials)
+
+    def search(
+        self, objective: Any, manifold: Any, x: Any, d: Any, f0: float, df0: float
+    ) -> tuple[float, Any]:
+        length = float(manifold.norm(x, d))
+        alpha = 1.0
+        # not (length > 0) also stops at a direction that is not finite
+        for _ in range(self.max_trials if length > 0 and np.isfinite(length) else 0):
+            candidate = manifold.retraction(x, alpha * d)
+            cost = objective(candidate)
+            if np.isfinite(cost) and cost <= f0 + self.sufficient_decrease * alpha * df0:
+                return alpha * length, candidate
+            alpha *= self.contraction
+        return 0.0, x

@@ -1,0 +1,102 @@
+"""Checks of arguments: clean float64 arrays, or an error that names the argument."""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from gnmanifold.errors import ArgumentError, NonFiniteError, ShapeError
+
+RandomState = int | np.random.Generator | None
+
+
+def as_vector(
+    name: str, value: ArrayLike, length: int | None = None, finite: bool = True
+) -> np.ndarray:
+    """Return `value` as a float64 array of shape (length,), or raise an error naming it."""
+    array = _as_float(name, value)
+    if array.ndim != 1 or (length is not None and array.shape[0] != length):
+        wanted = "(k,)" if length is None else f"({length},)"
+        raise ShapeError(f"{name} must have shape {wanted}, got {array.shape}")
+    return _finite(name, array) if finite else array
+
+
+def as_matrix(
+    name: str, value: ArrayLike, shape: tuple[int, int] | None = None, finite: bool = True
+) -> np.ndarray:
+    """Return `value` as a float64 array with two axes (of `shape`), or raise an error naming it."""
+    array = _as_float(name, value)
+    if array.ndim != 2 or (shape is not None and array.shape != shape):
+        wanted = "two axes" if shape is None else f"shape {shape}"
+        raise ShapeError(f"{name} must have {wanted}, got shape {array.shape}")
+    return _finite(name, array) if finite else array
+
+
+def positive(name: str, value: float) -> float:
+    """Return `value` if it is a finite number above zero."""
+    return _number(name, value, "a finite number > 0", value > 0)
+
+
+def nonnegative(name: str, value: float) -> float:
+    """Return `value` if it is a finite number not below zero."""
+    return _number(name, value, "a finite number >= 0", value >= 0)
+
+
+def unit_interval(name: str, value: float) -> float:
+    """Return `value` if it lies in [0, 1]."""
+    return _number(name, value, "a number in [0, 1]", 0 <= value <= 1)
+
+
+def positive_int(name: str, value: Any) -> int:
+    """Return `value` if it is an integer above zero."""
+    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
+        raise ArgumentError(f"{name} must be a positive integer, got {value!r}")
+    return int(value)
+
+
+def one_of(name: str, value: Any, choices: tuple[str, ...]) -> str:
+    """Return `value` if it is one of the names in `choices`."""
+    if value not in choices:
+        listed = ", ".join(repr(choice) for choice in choices)
+        raise ArgumentError(f"{name} must be one of {listed}, got {value!r}")
+    return str(value)
+
+
+def as_generator(rng: RandomState) -> np.random.Generator:
+    """Return the Generator that `rng` is, or a new one seeded with it."""
+    return rng if isinstance(rng, np.random.Generator) else np.random.default_rng(rng)
+
+
+def first_nonfinite(array: np.ndarray) -> int | None:
+    """Return the flat index of the first NaN or infinity, or None."""
+    # The sum is finite unless an entry is not (or it overflows): one pass, no temporary.
+    with np.errstate(all="ignore"):
+        if np.isfinite(array.sum()):
+            return None
+    bad = np.flatnonzero(~np.isfinite(array))
+    return int(bad[0]) if bad.size else None
+
+
+def _as_float(name: str, value: ArrayLike) -> np.ndarray:
+    try:
+        return np.asarray(value, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise ArgumentError(f"{name} must be an array of real numbers: {error}") from None
+
+
+def _finite(name: str, array: np.ndarray) -> np.ndarray:
+    index = first_nonfinite(array)
+    if index is None:
+        return array
+    where = np.unravel_index(index, array.shape)
+    place = ", ".join(str(int(i)) for i in where)
+    raise NonFiniteError(
+        f"{name} must be finite, but {name}[{place}] is {array[where]}: "
+        "remove or impute such entries"
+    )
+
+
+def _number(name: str, value: float, wanted: str, holds: bool) -> float:
+    if not holds or not np.isfinite(value):
+        raise ArgumentError(f"{name} must be {wanted}, got {value!r}")
+    return float(value)
