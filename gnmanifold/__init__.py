@@ -1,6 +1,12 @@
 """Gauss-Newton as Riemannian optimization: prediction surfaces and metrics for pymanopt."""
 
 from gnmanifold import datasets, optimizers
+from gnmanifold.checks import (
+    check_gradient,
+    check_hessian,
+    check_manifold,
+    check_retraction,
+)
 from gnmanifold.errors import (
     ArgumentError,
     ForeignPointError,
@@ -72,6 +78,10 @@ __all__ = [
     "StronglyConvex",
     "UnderdeterminedError",
     "Weighted",
+    "check_gradient",
+    "check_hessian",
+    "check_manifold",
+    "check_retraction",
     "datasets",
     "optimizers",
 ]
