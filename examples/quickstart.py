@@ -44,9 +44,10 @@ def build_model() -> tuple[gn.Model, np.ndarray]:
 # ## The methods
 #
 # "f(B)" is `OutputManifold`, "JᵀJ" is `ParameterManifold` with the Gauss-Newton metric; the two are
-# isometric and give the same runs but for rounding. Trust regions need a second-order retraction for their model
-# to be one of second order. pymanopt's own TrustRegions is called with `mininner=0`: after an inner
-# iteration that solves its model exactly, as happens in this metric, a second one divides 0 by 0.
+# isometric and give the same runs but for rounding. Trust regions need a second-order retraction
+# for their model to be one of second order. pymanopt's own TrustRegions is called with
+# `mininner=0`: after an inner iteration that solves its model exactly, as happens in this metric,
+# a second one divides 0 by 0.
 
 
 # %%

@@ -10,6 +10,7 @@ from gnmanifold.checks import (
 from gnmanifold.errors import (
     ArgumentError,
     ForeignPointError,
+    GeodesicError,
     GnmanifoldError,
     NonFiniteError,
     NotAnImmersionError,
@@ -56,6 +57,7 @@ __all__ = [
     "FeedforwardNetwork",
     "ForeignPointError",
     "GaussNewtonMetric",
+    "GeodesicError",
     "GnmanifoldError",
     "Graph",
     "LevenbergMarquardtMetric",

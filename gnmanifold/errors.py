@@ -49,5 +49,9 @@ class RankDeficientError(GnmanifoldError, np.linalg.LinAlgError):
         return type(self), (self.rank, self.expected, self.singular_values, remedy)
 
 
+class GeodesicError(GnmanifoldError, ArithmeticError):
+    """A geodesic could not be followed as far as asked: it leaves the domain of the model."""
+
+
 class NotAnImmersionError(GnmanifoldError, TypeError):
     """A metric was asked for a connection although no fixed immersion induces it."""

@@ -144,7 +144,8 @@ def _retraction_of_zero(case: _Case) -> float:
 
 
 def _transport_tangent(case: _Case) -> float:
-    target = case.manifold.retraction(case.point, 0.1 * case.u / case.length(case.u))
+    # a small step, since the unit of length means nothing to a manifold
+    target = case.manifold.retraction(case.point, 1e-3 * case.u / case.length(case.u))
     moved = case.manifold.transport(case.point, target, case.v)
     kept = case.manifold.to_tangent_space(target, moved)
     size = case.manifold.norm(target, moved)
@@ -164,12 +165,14 @@ def _gradient_conversion(case: _Case) -> float:
 
 
 def _exp_log(case: _Case) -> float:
+    case.manifold.log(case.point, case.point)  # not implemented: no need to find an end point
     step = 0.1 * case.u / case.length(case.u)
     end = case.manifold.exp(case.point, step)
     return case.relative(case.manifold.log(case.point, end) - step, step)
 
 
 def _log_dist(case: _Case) -> float:
+    case.manifold.dist(case.point, case.point)
     end = case.manifold.exp(case.point, 0.1 * case.u / case.length(case.u))
     return abs(float(case.manifold.dist(case.point, end)) / 0.1 - 1)
 

@@ -11,7 +11,7 @@ from gnmanifold.errors import ArgumentError
 from gnmanifold.validation import RandomState, as_generator
 
 _STEPS = np.logspace(-9, 0, 91)
-_WINDOW = 15  # points, 1.4 decades: the shortest stretch that a slope is trusted from
+_DECADES = 1.4  # of the step: the shortest stretch that a slope is trusted from
 _STRAIGHT = 0.003  # rms deviation of log10 of the error from a line that counts as straight
 _EPS = float(np.finfo(np.float64).eps)
 
@@ -121,7 +121,7 @@ def check_retraction(
     if order not in (1, 2):
         raise ArgumentError(f"order must be 1 or 2, got {order!r}")
     point, v = _point_and_vector(manifold, point, tangent_vector, rng)
-    steps = np.logspace(-5, 0, 51)
+    steps = np.logspace(-2.6, -0.6, 13)
     errors = np.array([_deviation(manifold, point, t * v, order) for t in steps])
     # Rounding of points, and of an exponential map that is integrated to a relative 1e-12.
     size = float(np.linalg.norm(point)) if isinstance(point, np.ndarray) else 1.0
@@ -182,13 +182,14 @@ def _fit_slope(
     if not clear.any():
         return np.inf, (0, len(steps))
     x, y = np.log10(steps), np.log10(np.where(clear, errors, 1.0))
+    width = 1 + round(_DECADES * (len(x) - 1) / (x[-1] - x[0]))
     best = (np.inf, 0.0, 0)
-    for first in range(len(x) - _WINDOW + 1):
-        part = slice(first, first + _WINDOW)
+    for first in range(len(x) - width + 1):
+        part = slice(first, first + width)
         if not clear[part].all():
             continue
         coefficients, (residual,), *_ = np.polyfit(x[part], y[part], 1, full=True)
-        deviation = float(np.sqrt(residual / _WINDOW))
+        deviation = float(np.sqrt(residual / width))
         if deviation < best[0]:
             best = (deviation, float(coefficients[0]), first)
         if deviation < _STRAIGHT:
@@ -197,7 +198,7 @@ def _fit_slope(
     if np.isinf(deviation):
         # Too few errors rise above rounding for a slope: the model is exact to rounding there.
         return (np.inf if _mostly_noise(errors, noise) else 0.0), (0, len(steps))
-    return slope, (first, first + _WINDOW)
+    return slope, (first, first + width)
 
 
 def _mostly_noise(errors: np.ndarray, noise: np.ndarray) -> bool:

@@ -6,11 +6,12 @@ import numpy as np
 from jaxtyping import Float
 from scipy.integrate import solve_ivp
 
-from gnmanifold.errors import NonFiniteError
+from gnmanifold.errors import GeodesicError
 from gnmanifold.linearization import Linearization
 from gnmanifold.metrics import LocalMetric, Metric
 
 _TOLERANCE = 1e-12
+_MAX_EVALUATIONS = 20_000  # a geodesic that takes more is stuck at the edge of the domain
 
 
 def exponential(
@@ -19,14 +20,18 @@ def exponential(
     """Parameters reached at time one by the geodesic w'' = -Γ(w', w') with w'(0) = a.
 
     Integrated by SciPy's DOP853 with relative tolerance 1e-12.
-    Raises NotAnImmersionError for a metric without connection, RankDeficientError or
-    NonFiniteError where the geodesic leaves the domain of the model.
+    Raises NotAnImmersionError for a metric without connection, GeodesicError, RankDeficientError
+    or NonFiniteError where the geodesic leaves the domain of the model.
     do Carmo, Riemannian Geometry, ch. 3.
     """
     p = a.size
     lin = local.lin
 
-    def acceleration(_: float, state: np.ndarray) -> np.ndarray:
+    evaluations = iter(range(_MAX_EVALUATIONS))
+
+    def acceleration(time: float, state: np.ndarray) -> np.ndarray:
+        if next(evaluations, None) is None:
+            raise GeodesicError(_stuck(time, "it turns ever faster there"))
         w, velocity = state[:p].copy(), state[p:]
         here = metric.at(Linearization(lin.model, w, counts=lin.counts, solver=lin.solver))
         return np.concatenate([velocity, -here.christoffel(velocity, velocity)])
@@ -41,8 +46,12 @@ def exponential(
         atol=_TOLERANCE * size,
     )
     if not solution.success:
-        raise NonFiniteError(f"the geodesic could not be continued to time one: {solution.message}")
+        raise GeodesicError(_stuck(solution.t[-1], solution.message))
     return np.asarray(solution.y[:p, -1])
+
+
+def _stuck(time: float, why: str) -> str:
+    return f"the geodesic could not be followed beyond time {time:.4g} of 1 ({why}): shorten it"
 
 
 def first_order(_: Metric, local: LocalMetric, a: np.ndarray) -> Float[np.ndarray, " p"]:

@@ -1,5 +1,6 @@
 """Models written with autograd's NumPy; the one place that imports autograd."""
 
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -49,7 +50,7 @@ class AutogradModel(Model):
         if self.num_parameters <= self.num_outputs:
             directions = np.eye(self.num_parameters)
             return np.column_stack([self.jvp(w, direction) for direction in directions])
-        pull, _ = autograd.make_vjp(self.function)(w)
+        pull = _reverse(self.function, w)
         return np.stack([pull(row) for row in np.eye(self.num_outputs)])
 
     def jvp(self, w: ArrayLike, a: ArrayLike) -> Float[np.ndarray, " n"]:
@@ -60,8 +61,7 @@ class AutogradModel(Model):
 
     def vjp(self, w: ArrayLike, z: ArrayLike) -> Float[np.ndarray, " p"]:
         """Pulled back covector Df(w)^T z by one reverse pass."""
-        pull, _ = autograd.make_vjp(self.function)(self._parameters("w", w))
-        return np.asarray(pull(self._outputs("z", z)))
+        return np.asarray(_reverse(self.function, self._parameters("w", w))(self._outputs("z", z)))
 
     def second_derivative(
         self, w: ArrayLike, a: ArrayLike, b: ArrayLike
@@ -73,8 +73,11 @@ class AutogradModel(Model):
     def weighted_hessian(self, w: ArrayLike, z: ArrayLike, a: ArrayLike) -> Float[np.ndarray, " p"]:
         """Product (Σ_i z_i ∇²f_i(w)) a, a reverse pass over a directional derivative."""
         w, z, a = self._parameters("w", w), self._outputs("z", z), self._parameters("a", a)
-        gradient = autograd.grad(lambda v: anp.dot(z, self.function(v)))
-        return np.asarray(autograd.grad(lambda v: anp.dot(gradient(v), a))(w))
+
+        def slope(v: Any) -> Any:
+            return anp.dot(z, _forward_or_reverse(self.function, v, a))
+
+        return np.asarray(_reverse(slope, w)(1.0))
 
 
 def register_array_subclass(cls: type[np.ndarray]) -> None:
@@ -84,9 +87,14 @@ def register_array_subclass(cls: type[np.ndarray]) -> None:
     VSpace.register(cls, lambda value: plain(np.asarray(value)))
 
 
-def _forward_or_reverse(
-    function: Callable[[np.ndarray], np.ndarray], w: np.ndarray, a: np.ndarray
-) -> Any:
+def _reverse(function: Callable[[np.ndarray], Any], w: np.ndarray) -> Callable[[Any], Any]:
+    """Pullback of covectors at w; that of a constant function is zero, which is no surprise."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Output seems independent of input")
+        return autograd.make_vjp(function)(w)[0]
+
+
+def _forward_or_reverse(function: Callable[[np.ndarray], np.ndarray], w: Any, a: np.ndarray) -> Any:
     """Directional derivative by forward mode, or by reverse twice where a rule is missing."""
     try:
         return autograd.make_jvp(function)(w)(a)[1]

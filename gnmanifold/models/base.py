@@ -2,6 +2,7 @@
 
 import uuid
 from abc import ABC, abstractmethod
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float
@@ -24,6 +25,7 @@ class Model(ABC):
     num_outputs: int
     scale: float = 1.0
     initial_parameters: np.ndarray | None = None
+    identity: str  # a name that copies and pickles of this model keep and no other model has
     _derivative_noise: float = EPS  # relative accuracy of jvp and vjp
 
     @abstractmethod
@@ -54,14 +56,11 @@ class Model(ABC):
         w, a, z = self._parameters("w", w), self._parameters("a", a), self._outputs("z", z)
         return central_difference(lambda v: self.vjp(v, z), w, a, self._derivative_noise)
 
-    @property
-    def identity(self) -> str:
-        """A name of this model that its copies and pickles keep and no other model has."""
-        try:
-            return str(self.__dict__["_identity"])
-        except KeyError:
-            object.__setattr__(self, "_identity", uuid.uuid4().hex)
-            return str(self.__dict__["_identity"])
+    def __new__(cls, *_: Any, **__: Any) -> "Model":
+        model = super().__new__(cls)
+        # around dataclasses' frozen assignment; copies and pickles overwrite it with their own
+        object.__setattr__(model, "identity", uuid.uuid4().hex)
+        return model
 
     def _parameters(self, name: str, value: ArrayLike) -> Float[np.ndarray, " p"]:
         return as_vector(name, value, self.num_parameters, finite=False)

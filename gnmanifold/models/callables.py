@@ -1,6 +1,7 @@
 """Models from plain functions, with differences where a derivative is missing."""
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float
@@ -95,7 +96,7 @@ def count_outputs(function: Callable[[np.ndarray], ArrayLike], num_parameters: i
     return check_outputs(value).size
 
 
-def check_outputs(value: ArrayLike, length: int | None = None) -> Float[np.ndarray, " n"]:
+def check_outputs(value: Any, length: int | None = None) -> Float[np.ndarray, " n"]:
     """Return what a user's function gave as a float64 vector of the expected length."""
     array = np.asarray(value, dtype=np.float64)
     if array.ndim != 1 or (length is not None and array.size != length):

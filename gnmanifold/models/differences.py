@@ -27,9 +27,9 @@ def central_difference(
         return np.zeros_like(function(w))
     relative = noise ** (1 / 3)
     nonzero = w != 0
-    affected = np.max(np.abs(direction[nonzero] / w[nonzero]), initial=1e-300)
+    affected = float(np.max(np.abs(direction[nonzero] / w[nonzero]), initial=0.0))
     limit = relative * max(float(np.linalg.norm(w)), 1.0) / length
-    step = min(relative / float(affected), limit)
+    step = min(relative / affected, limit) if affected > 0 else limit
     while True:
         plus, minus = function(w + step * direction), function(w - step * direction)
         wider = min(step * _widening(plus, minus, step * affected, noise), limit)
@@ -46,4 +46,4 @@ def _widening(plus: np.ndarray, minus: np.ndarray, relative: float, noise: float
         return 1.0
     if change <= 10 * noise:
         return 1e3
-    return float((noise / (2 * change * relative**2)) ** (1 / 3))
+    return float((noise / (2 * change)) ** (1 / 3) / relative ** (2 / 3)) if relative else 1.0

@@ -1,5 +1,6 @@
 """Feedforward networks on a fixed set of inputs, with hand-written batched derivatives."""
 
+import uuid
 from collections.abc import Sequence
 from copy import copy
 from dataclasses import dataclass
@@ -164,7 +165,7 @@ class FeedforwardNetwork(Model):
     def with_inputs(self, X: ArrayLike) -> "FeedforwardNetwork":
         """Return the same network, same initialisation and centre, evaluated on other inputs."""
         other = copy(self)
-        other.__dict__.pop("_identity", None)
+        other.identity = uuid.uuid4().hex
         other.inputs = as_matrix("X", X)
         as_matrix("X", X, (len(other.inputs), self.inputs.shape[1]))
         other.num_outputs = len(other.inputs) * self.outputs

@@ -5,7 +5,7 @@ accept NaN costs and return NaN at a minimizer. These are frozen values, safe to
 """
 
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -13,6 +13,7 @@ from gnmanifold.errors import ArgumentError
 from gnmanifold.validation import positive, positive_int
 
 
+@runtime_checkable
 class LineSearch(Protocol):
     """What pymanopt's SteepestDescent and ConjugateGradient ask of a line searcher."""
 
