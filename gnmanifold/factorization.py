@@ -116,7 +116,7 @@ def factorize(root: Root) -> Factor:
     rows, columns = root.matrix.shape
     if rows < columns:
         if root.diagonal is None:
-            return _TransposedFactor(factorize(Root(root.matrix.T)))
+            return _TransposedFactor(root)
         if np.all(root.diagonal > 0):
             return _KernelFactor(root)
     return _cholesky(root) or _orthogonal(root)
@@ -229,9 +229,9 @@ class _TruncatedFactor(Factor):
 class _TransposedFactor(Factor):
     """Minimum-norm solutions with a wide root, from the factor of its transpose."""
 
-    def __init__(self, tall: Factor) -> None:
-        self._tall = tall
-        self.rank, self.full_rank = tall.rank, tall.full_rank
+    def __init__(self, root: Root) -> None:
+        self._root, self._tall = root, factorize(Root(root.matrix.T))
+        self.rank, self.full_rank = self._tall.rank, self._tall.full_rank
 
     @property
     def singular_values(self) -> Float[np.ndarray, " r"]:
@@ -247,11 +247,7 @@ class _TransposedFactor(Factor):
         return self._tall.lift(self._tall.lstsq(c))
 
     def project(self, x: np.ndarray) -> np.ndarray:
-        return x.copy() if self.rank == self.full_rank else self.lift_through(x)
-
-    def lift_through(self, x: np.ndarray) -> np.ndarray:
-        """Projection through the parameters, where the rows do not span the output space."""
-        return self._tall.lstsq(self._tall.project(self._tall.lift(x)))
+        return x.copy() if self.rank == self.full_rank else self._root.matvec(self.lstsq(x))
 
 
 class _KernelFactor(Factor):

@@ -14,7 +14,6 @@ CHECKED = [
         "linearization",
         "metrics",
         "geometry",
-        "datasets",
     )
 ]
 with install_import_hook(CHECKED, "beartype.beartype"):

@@ -12,7 +12,7 @@ from gnmanifold.validation import RandomState, as_generator
 
 _STEPS = np.logspace(-9, 0, 91)
 _DECADES = 1.4  # of the step: the shortest stretch that a slope is trusted from
-_STRAIGHT = 0.003  # rms deviation of log10 of the error from a line that counts as straight
+_STRAIGHT = 0.01  # rms deviation of log10 of the error from a line that counts as straight
 _EPS = float(np.finfo(np.float64).eps)
 
 

@@ -1,7 +1,8 @@
 """Models written with autograd's NumPy; the one place that imports autograd."""
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import autograd
@@ -88,18 +89,26 @@ def register_array_subclass(cls: type[np.ndarray]) -> None:
 
 
 def _reverse(function: Callable[[np.ndarray], Any], w: np.ndarray) -> Callable[[Any], Any]:
-    """Pullback of covectors at w; that of a constant function is zero, which is no surprise."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Output seems independent of input")
+    """Pullback of covectors at w."""
+    with _constants_allowed():
         return autograd.make_vjp(function)(w)[0]
 
 
 def _forward_or_reverse(function: Callable[[np.ndarray], np.ndarray], w: Any, a: np.ndarray) -> Any:
     """Directional derivative by forward mode, or by reverse twice where a rule is missing."""
-    try:
-        return autograd.make_jvp(function)(w)(a)[1]
-    except NotImplementedError:
-        pull, value = autograd.make_vjp(function)(w)
-        # u -> J^T u is linear, so its own reverse pass is a -> J a.
-        push, _ = autograd.make_vjp(pull)(0 * value)
-        return push(a)
+    with _constants_allowed():
+        try:
+            return autograd.make_jvp(function)(w)(a)[1]
+        except NotImplementedError:
+            pull, value = autograd.make_vjp(function)(w)
+            # u -> J^T u is linear, so its own reverse pass is a -> J a.
+            push, _ = autograd.make_vjp(pull)(0 * value)
+            return push(a)
+
+
+@contextmanager
+def _constants_allowed() -> Iterator[None]:
+    """Silence autograd's warning that a derivative is zero: that of a linear function's is."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Output seems independent of input")
+        yield

@@ -1,0 +1,63 @@
+"""Every example runs in its quick configuration, and what it claims holds."""
+
+import importlib.util
+from pathlib import Path
+
+import mpmath
+import numpy as np
+import pytest
+
+EXAMPLES = Path(__file__).parent.parent / "examples"
+
+
+def load(name, folder):
+    spec = importlib.util.spec_from_file_location(name, EXAMPLES / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    import sys
+
+    sys.modules[name] = module  # dataclasses look their module up
+    spec.loader.exec_module(module)
+    module.OUTPUT = folder
+    return module
+
+
+def test_quickstart(tmp_path, capsys):
+    runs = load("quickstart", tmp_path).main(["--quick"])
+    printed = capsys.readouterr().out
+    assert (tmp_path / "quickstart.png").stat().st_size > 10_000
+    costs = {run.method.name: run.cost for run in runs}
+    assert "start: cost 819.6873, n = 256, p = 144" in printed
+    for name, cost in costs.items():
+        assert name in printed
+        assert np.isfinite(cost)
+    for solver in ("SteepestDescent", "ConjugateGradient", "TrustRegions"):
+        assert costs[f"{solver} · f(B)"] == pytest.approx(costs[f"{solver} · JᵀJ"], rel=1e-6)
+    assert costs["our TrustRegions · f(B)"] < 40 < costs["SteepestDescent · Euclidean"]
+    assert costs["GaussNewton(BackTracking) · f(B)"] < 40
+
+
+def test_boumal(tmp_path, capsys):
+    results = load("boumal_newton_and_gauss_newton", tmp_path).main(["--quick"])
+    assert (tmp_path / "boumal.png").stat().st_size > 10_000
+    np.testing.assert_allclose(results["basic"][1], [0.5, 0.0], atol=1e-15)
+    expected = [[0.5, 0.5], [0.403846, 0.019231], [0.403718, 1e-6], [0.403718, 0.0]]
+    np.testing.assert_allclose(results["minimum_norm"], expected, atol=5e-7)
+    expected = [[0.754071, 0.438077], [0.665733, 0.018603], [0.665573, 1e-6]]
+    np.testing.assert_allclose(results["second"][1:], expected, atol=5e-7)
+    np.testing.assert_allclose(results["newton"], exact_newton(12), atol=5e-5)
+    printed = capsys.readouterr().out
+    assert "3.0000      -1.0000" in printed
+    assert "basic" in printed
+
+
+def exact_newton(iterations):
+    """Newton on x₂²(1 + x₁²)/2 in 50 digits, with the inverse of the Hessian written out."""
+    with mpmath.workdps(50):
+        x, y = mpmath.mpf(1) / 2, mpmath.mpf(1) / 2
+        points = [(float(x), float(y))]
+        for _ in range(iterations):
+            s, q = 1 + x**2, 1 - 3 * x**2
+            # H⁻¹g = (-x s, (s - 2x²) y) / (1 - 3x²)
+            x, y = x + x * s / q, y - y * (s - 2 * x**2) / q
+            points.append((float(x), float(y)))
+    return np.array(points)
