@@ -10,7 +10,7 @@ from jaxtyping import Float
 from gnmanifold.errors import NonFiniteError
 from gnmanifold.factorization import Factor, Root, factorize
 from gnmanifold.models import Model
-from gnmanifold.validation import first_nonfinite
+from gnmanifold.validation import as_vector, first_nonfinite
 
 _REMEDY = (
     "damp the metric (GaussNewtonMetric(damping=...)), remove parameters that the outputs do not "
@@ -43,6 +43,10 @@ class Linearization:
     known_psi: Float[np.ndarray, " n"] | None = None
     counts: Evaluations = field(default_factory=Evaluations)
     solver: Callable[[Root], Factor] = factorize
+
+    def __post_init__(self) -> None:
+        w = as_vector("w", self.w, self.model.num_parameters, finite=False)
+        object.__setattr__(self, "w", w)
 
     @cached_property
     def psi(self) -> Float[np.ndarray, " n"]:

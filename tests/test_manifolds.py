@@ -158,7 +158,7 @@ def test_more_parameters_than_outputs_make_no_surface():
 def test_rank_deficiency_is_a_typed_error_with_the_remedy():
     for manifold in (gn.OutputManifold(rank_deficient()), gn.ParameterManifold(rank_deficient())):
         point = manifold.point([0.3, 0.4])
-        with pytest.raises(gn.RankDeficientError, match="rank is 1 .*damp the metric"):
+        with pytest.raises(gn.RankDeficientError, match=r"rank is 1 .*damp the metric"):
             manifold.at(point).gradient(np.ones(3))
     damped = gn.ParameterManifold(rank_deficient(), gn.GaussNewtonMetric(0.1))
     assert np.all(np.isfinite(damped.at(damped.point([0.3, 0.4])).gradient(np.ones(3))))

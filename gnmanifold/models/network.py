@@ -137,10 +137,12 @@ class FeedforwardNetwork(Model):
     ) -> Float[np.ndarray, " n"]:
         """Second derivative D²f(w)[a, b] by one forward pass of second-order tangents."""
         run = self._forward(w, order=2)
-        A, B = self._layers("a", a), self._layers("b", b)
-        (dza, dxa), (dzb, dxb) = self._tangents(run, A)[0], self._tangents(run, B)[0]
-        second = np.zeros_like(self.inputs)
-        for h in range(len(self.widths)):
+        A = self._layers("a", a)
+        dza, dxa = self._tangents(run, A)[0]
+        B = A if b is a else self._layers("b", b)
+        dzb, dxb = (dza, dxa) if b is a else self._tangents(run, B)[0]
+        second = run.bends[0] * dza[0] * dzb[0]  # the first layer is linear in its weights
+        for h in range(1, len(self.widths)):
             curved = _mixed(second, run.weights[h], dxa[h], B[h], dxb[h], A[h])
             second = run.bends[h] * dza[h] * dzb[h] + run.slopes[h] * curved
         return _mixed(second, run.weights[-1], dxa[-1], B[-1], dxb[-1], A[-1]).ravel()
@@ -156,7 +158,8 @@ class FeedforwardNetwork(Model):
         for h in reversed(range(len(self.widths))):
             change = run.bends[h] * dz[h] * back + run.slopes[h] * change
             back = run.slopes[h] * back
-            products.append(change.T @ run.states[h] + back.T @ dx[h])
+            product = change.T @ run.states[h]
+            products.append(product + back.T @ dx[h] if h > 0 else product)  # inputs do not move
             if h > 0:
                 change = change @ run.weights[h] + back @ A[h]
                 back = back @ run.weights[h]
@@ -210,9 +213,9 @@ class FeedforwardNetwork(Model):
         self, run: _Pass, A: list[np.ndarray]
     ) -> tuple[tuple[list[np.ndarray], list[np.ndarray]], np.ndarray]:
         """Return tangents of the pre-activations, of the states, and of the output, along A."""
-        pre: list[np.ndarray] = []
-        states = [np.zeros_like(self.inputs)]
-        for h in range(len(self.widths)):
+        pre = [run.states[0] @ A[0].T]
+        states = [np.zeros_like(self.inputs), run.slopes[0] * pre[0]]
+        for h in range(1, len(self.widths)):
             pre.append(states[h] @ run.weights[h].T + run.states[h] @ A[h].T)
             states.append(run.slopes[h] * pre[h])
         return (pre, states), states[-1] @ run.weights[-1].T + run.states[-1] @ A[-1].T
