@@ -45,7 +45,7 @@ class RankDeficientError(GnmanifoldError, np.linalg.LinAlgError):
         )
 
     def __reduce__(self) -> tuple[object, ...]:
-        remedy = str(self).rpartition("; ")[2]
+        remedy = str(self).partition("); ")[2]
         return type(self), (self.rank, self.expected, self.singular_values, remedy)
 
 

@@ -63,6 +63,7 @@ class Factor(ABC):
 
     rank: int
     full_rank: int
+    zero_columns: np.ndarray = np.empty(0, dtype=int)
 
     @property
     @abstractmethod
@@ -95,6 +96,9 @@ class Factor(ABC):
         """Return self, or raise a RankDeficientError that ends with `remedy`."""
         if self.rank < self.full_rank:
             smallest = self.singular_values[-min(3, self.full_rank) :]
+            if len(self.zero_columns):
+                listed = ", ".join(str(int(i)) for i in self.zero_columns[:5])
+                remedy = f"no output depends on parameter {listed}; {remedy}"
             raise RankDeficientError(self.rank, self.full_rank, smallest, remedy)
         return self
 
@@ -207,6 +211,7 @@ class _TruncatedFactor(Factor):
         self.rank, self.full_rank = rank, min(matrix.shape)
         self._U, self._s, self._V = U[:, :rank], s[:rank], Vt[:rank].T
         self._scaled_values = singular_values
+        self.zero_columns = np.flatnonzero(~matrix.any(axis=0))
 
     @property
     def singular_values(self) -> Float[np.ndarray, " r"]:

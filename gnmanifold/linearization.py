@@ -1,5 +1,7 @@
 """The linearization of a model at a point: value, Jacobian and one factorization."""
 
+from __future__ import annotations
+
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -145,6 +147,7 @@ def require_finite(w: np.ndarray, psi: np.ndarray) -> None:
     index = first_nonfinite(psi)
     if index is not None:
         raise NonFiniteError(
-            f"the model's output {index} is {psi[index]} at |w| = {np.linalg.norm(w):.3g}: "
-            "start closer to the data or bound the steps with a line search or damping"
+            f"the model's output {index} is {psi[index]} at |w| = {np.linalg.norm(w):.3g}: at the "
+            "start, check the model's data for NaN or start elsewhere; on the way, bound the steps "
+            "with a line search or damping"
         )

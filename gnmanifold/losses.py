@@ -1,5 +1,7 @@
 """Convex losses g of the predictions: values, derivatives to third order, roots of the Hessian."""
 
+from __future__ import annotations
+
 from abc import ABC, abstractmethod
 
 import numpy as np
@@ -306,7 +308,8 @@ def _bounded(name: str, targets: np.ndarray, low: float, high: float) -> np.ndar
     if outside.size:
         index = int(outside[0])
         raise ArgumentError(
-            f"{name} must lie in [{low:g}, {high:g}], but {name}[{index}] is {targets[index]:g}"
+            f"{name} must lie in [{low:g}, {high:g}], but {name}[{index}] is {targets[index]:g}: "
+            "recode it, as in (y + 1) / 2 for classes named -1 and 1"
         )
     return targets
 

@@ -8,6 +8,8 @@
 | LevenbergMarquardtMetric(λ, "marquardt") | 1      | λ diag JᵀJ | no fixed immersion              |
 """
 
+from __future__ import annotations
+
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from functools import cached_property
@@ -47,7 +49,7 @@ class Metric(ABC):
         return False
 
     @abstractmethod
-    def at(self, lin: Linearization) -> "LocalMetric":
+    def at(self, lin: Linearization) -> LocalMetric:
         """Metric tensor at a point."""
 
     def check(self, model: Model) -> None:
@@ -67,7 +69,7 @@ class EuclideanMetric(Metric):
     def weight(self) -> float:
         return 0.0
 
-    def at(self, lin: Linearization) -> "LocalMetric":
+    def at(self, lin: Linearization) -> LocalMetric:
         return LocalMetric(lin, self.weight, np.ones(lin.model.num_parameters))
 
 
@@ -90,7 +92,7 @@ class GaussNewtonMetric(Metric):
     def weight(self) -> float:
         return 1.0 - self.damping
 
-    def at(self, lin: Linearization) -> "LocalMetric":
+    def at(self, lin: Linearization) -> LocalMetric:
         return LocalMetric(lin, self.weight, _constant(lin, self.damping * lin.model.scale**2))
 
     @property
@@ -124,7 +126,7 @@ class LevenbergMarquardtMetric(Metric):
     def immersed(self) -> bool:
         return self.scaling is None or self.damping == 0
 
-    def at(self, lin: Linearization) -> "LocalMetric":
+    def at(self, lin: Linearization) -> LocalMetric:
         if self.immersed:
             return LocalMetric(lin, self.weight, _constant(lin, self.damping))
         squares = np.einsum("ij,ij->j", lin.jacobian, lin.jacobian)
@@ -175,7 +177,7 @@ class LocalMetric:
         """Length sqrt(aᵀG a) of a velocity."""
         return np.sqrt(self.inner_product(a, a))
 
-    def receive(self, source: "LocalMetric", a: np.ndarray) -> Float[np.ndarray, " p"]:
+    def receive(self, source: LocalMetric, a: np.ndarray) -> Float[np.ndarray, " p"]:
         """Least-squares solution b of B b = B' a, for the root B here and B' at `source`."""
         if self.weight == 0:
             return a

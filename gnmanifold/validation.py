@@ -1,5 +1,7 @@
 """Checks of arguments: clean float64 arrays, or an error that names the argument."""
 
+from __future__ import annotations
+
 from typing import Any
 
 import numpy as np
@@ -16,8 +18,10 @@ def as_vector(
     """Return `value` as a float64 array of shape (length,), or raise an error naming it."""
     array = _as_float(name, value)
     if array.ndim != 1 or (length is not None and array.shape[0] != length):
-        wanted = "(k,)" if length is None else f"({length},)"
-        raise ShapeError(f"{name} must have shape {wanted}, got {array.shape}")
+        wanted = "(n,)" if length is None else f"({length},)"
+        flat = array.ndim > 1 and max(array.shape, default=0) == array.size
+        remedy = ": flatten it with ravel()" if flat else ""
+        raise ShapeError(f"{name} must have shape {wanted}, got {array.shape}{remedy}")
     return _finite(name, array) if finite else array
 
 

@@ -450,6 +450,8 @@ def test_verbosity_prints_rows_and_the_reason(capsys):
         (lambda: BackTracking(sufficient_decrease=0.0), "sufficient_decrease"),
         (lambda: BackTracking(max_trials=0), "max_trials"),
         (lambda: TrustRegions(rho_prime=-1), "rho_prime"),
+        (lambda: GaussNewton("backtracking"), "line_searcher must be an object"),
+        (lambda: GaussNewton(BackTracking), "line_searcher must be an object"),
     ],
 )
 def test_bad_settings_are_named(make, message):
@@ -467,3 +469,37 @@ def test_euclidean_gradients_of_composite_problems():
     on_parameters = gn.CompositeProblem(parameters, loss).euclidean_gradient(w)
     np.testing.assert_allclose(on_surface, residual)
     np.testing.assert_allclose(on_parameters, model.jacobian(w).T @ residual)
+
+
+def test_a_critical_point_above_the_start_is_not_called_convergence():
+    """A full step lands on the flat shoulder of a saturating model, where the gradient vanishes."""
+    model = gn.AutogradModel(lambda w: anp.array([anp.tanh(w[0]), 1e-9 * w[0]]), 1)
+    manifold = gn.ParameterManifold(model, gn.EuclideanMetric())
+    result = run(manifold, [0.0, 0.0], start=[1.5])
+    assert result.stopping_criterion == StopReason.DIVERGED.value
+    assert result.cost == min(result.log["iterations"]["cost"])
+    careful = run(manifold, [0.0, 0.0], GaussNewton(BackTracking(), **QUIET), [1.5])
+    assert careful.stopping_criterion == StopReason.GRADIENT.value
+    assert careful.cost < 1e-15
+
+
+def test_trial_points_that_cannot_be_reached_are_refused():
+    """The exponential map ends at the edge of the domain: shorter steps are taken instead."""
+    model = gn.CallableModel(
+        lambda w: np.array([np.exp(-w[0]), 0.1 * np.exp(-w[0]) ** 2]),
+        1,
+        jacobian=lambda w: np.array([[-np.exp(-w[0])], [-0.2 * np.exp(-w[0]) ** 2]]),
+        second_derivative=lambda w, a, b: (
+            np.array([np.exp(-w[0]), 0.4 * np.exp(-2 * w[0])]) * (a * b)
+        ),
+    )
+    manifold = gn.OutputManifold(model, retraction="exponential")
+    for solver in (GaussNewton(BackTracking(), max_iterations=5, **QUIET), TrustRegions(**QUIET)):
+        result = run(manifold, [-1.0, 0.0], solver, [0.0])
+        assert result.cost < 0.9  # the infimum ½ lies at infinity, the start costs about 2
+
+
+def test_results_are_short_to_read():
+    text = repr(run(gn.OutputManifold(saturation()), start=[3.0, 1.2, 0.5]))
+    assert len(text) < 300
+    assert "cost=" in text

@@ -48,8 +48,17 @@ class SlopeCheck:
     def __str__(self) -> str:
         parts = [f"slope {self.slope:.3f}, expected {self.expected:g} ± {self.tolerance:g}"]
         parts += [f"{name} {error:.1e}" for name, error in self.identities.items()]
-        outcome = "passed" if self else f"FAILED ({self.hint})"
+        outcome = "passed" if self else f"FAILED ({self._reason()})"
         return f"{self.name}: {outcome}: " + "; ".join(parts)
+
+    def _reason(self) -> str:
+        broken = [name for name, error in self.identities.items() if not error <= IDENTITY]
+        if self.slope < self.expected - self.tolerance:
+            return self.hint
+        return (
+            f"{' and '.join(broken)} above {IDENTITY:.0e} with a right slope: the parts of the "
+            "derivative disagree, as they do where it comes from differences"
+        )
 
 
 def check_gradient(
@@ -100,7 +109,8 @@ def check_hessian(
             **_hessian_identities(problem, point, v, image, rng),
             **_tangency(manifold, point, image),
         },
-        hint="the Hessian is wrong, or the retraction of the manifold is not of second order",
+        hint="the Hessian is wrong, or the retraction of the manifold is not of second order, "
+        "which alone gives slope 2: make the manifold with retraction='second_order'",
     )
 
 
@@ -140,7 +150,10 @@ def check_retraction(
 def _point_and_vector(manifold: Any, point: Any, vector: Any, rng: RandomState) -> tuple[Any, Any]:
     if point is None and vector is not None:
         raise ArgumentError("a tangent vector needs the point that it is tangent at: pass both")
-    point = manifold.random_point() if point is None else point
+    if point is None:
+        point = manifold.random_point()
+    elif hasattr(manifold, "as_point"):  # the package's manifolds take parameters too
+        point = manifold.as_point(point)
     if vector is None:
         vector = random_tangent(manifold, point, as_generator(rng))
     return point, vector

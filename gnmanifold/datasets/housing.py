@@ -1,5 +1,7 @@
 """The California Housing data of the 1990 census, shipped with the package."""
 
+from __future__ import annotations
+
 from importlib.resources import as_file, files
 
 import numpy as np

@@ -1,5 +1,7 @@
 """Synthetic data sets of the papers."""
 
+from __future__ import annotations
+
 from collections.abc import Callable
 
 import numpy as np

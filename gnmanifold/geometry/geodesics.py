@@ -11,7 +11,7 @@ from gnmanifold.linearization import Linearization
 from gnmanifold.metrics import LocalMetric, Metric
 
 _TOLERANCE = 1e-12
-_MAX_EVALUATIONS = 20_000  # a geodesic that takes more is stuck at the edge of the domain
+_MAX_EVALUATIONS = 3000  # a geodesic that takes more is stuck at the edge of the domain
 
 
 def exponential(
@@ -19,7 +19,8 @@ def exponential(
 ) -> Float[np.ndarray, " p"]:
     """Parameters reached at time one by the geodesic w'' = -Γ(w', w') with w'(0) = a.
 
-    Integrated by SciPy's DOP853 with relative tolerance 1e-12.
+    Integrated by SciPy's DOP853 with relative tolerance 1e-12, or the accuracy of the model's
+    second derivatives where that is less, in at most 3000 evaluations.
     Raises NotAnImmersionError for a metric without connection, GeodesicError, RankDeficientError
     or NonFiniteError where the geodesic leaves the domain of the model.
     do Carmo, Riemannian Geometry, ch. 3.
@@ -31,19 +32,20 @@ def exponential(
 
     def acceleration(time: float, state: np.ndarray) -> np.ndarray:
         if next(evaluations, None) is None:
-            raise GeodesicError(_stuck(time, "it turns ever faster there"))
+            raise GeodesicError(_stuck(time, f"{_MAX_EVALUATIONS} evaluations did not suffice"))
         w, velocity = state[:p].copy(), state[p:]
         here = metric.at(Linearization(lin.model, w, counts=lin.counts, solver=lin.solver))
         return np.concatenate([velocity, -here.christoffel(velocity, velocity)])
 
     size = max(float(np.linalg.norm(lin.w)), float(np.linalg.norm(a)), np.finfo(float).tiny)
+    tolerance = max(_TOLERANCE, lin.model.second_order_accuracy)
     solution = solve_ivp(
         acceleration,
         (0.0, 1.0),
         np.concatenate([lin.w, a]),
         method="DOP853",
-        rtol=_TOLERANCE,
-        atol=_TOLERANCE * size,
+        rtol=tolerance,
+        atol=tolerance * size,
     )
     if not solution.success:
         raise GeodesicError(_stuck(solution.t[-1], solution.message))
@@ -51,7 +53,11 @@ def exponential(
 
 
 def _stuck(time: float, why: str) -> str:
-    return f"the geodesic could not be followed beyond time {time:.4g} of 1 ({why}): shorten it"
+    return (
+        f"the geodesic could not be followed beyond time {time:.4g} of 1 ({why}): "
+        "the tangent vector is too long for the domain of the model; shorten it, or take "
+        "retraction='second_order'"
+    )
 
 
 def first_order(_: Metric, local: LocalMetric, a: np.ndarray) -> Float[np.ndarray, " p"]:

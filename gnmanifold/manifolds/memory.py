@@ -1,5 +1,7 @@
 """What the manifolds share: the model, the metric, and the memory of the last point."""
 
+from __future__ import annotations
+
 import numpy as np
 from jaxtyping import Float
 

@@ -1,5 +1,7 @@
 """The prediction surface f(B) of a model as a Riemannian submanifold of R^n."""
 
+from __future__ import annotations
+
 from typing import Any
 
 import numpy as np
@@ -55,6 +57,10 @@ class OutputManifold(ModelManifold, RiemannianSubmanifold):
         """Point f(w) of the surface for parameters w (p,); raises NonFiniteError, ShapeError."""
         w, psi = self._start(w)
         return OutputPoint(psi, w, self.model.identity)
+
+    def as_point(self, start: ArrayLike) -> OutputPoint:
+        """Point of the surface from a point or from parameters."""
+        return start if isinstance(start, OutputPoint) else self.point(start)
 
     def at(self, point: OutputPoint) -> LocalMetric:
         """Linearization and metric at a point, remembered for the next call."""
@@ -129,8 +135,9 @@ class OutputManifold(ModelManifold, RiemannianSubmanifold):
     def _parameters(self, point: Any) -> np.ndarray:
         if not isinstance(point, OutputPoint) or point.parameters is None:
             raise ForeignPointError(
-                f"a point of the prediction surface must be made by manifold.point(w), got an "
-                f"array of shape {np.shape(point)} that remembers no parameters"
+                f"a point of the prediction surface must be made by manifold.point(w), as in "
+                f"run(problem, initial_point=manifold.point(w)); got an array of shape "
+                f"{np.shape(point)} that remembers no parameters"
             )
         if point.origin != self.model.identity:
             raise ForeignPointError(

@@ -1,5 +1,7 @@
 """The parameter space R^p with a metric of the Gauss-Newton family."""
 
+from __future__ import annotations
+
 from typing import Any
 
 import numpy as np
@@ -47,6 +49,10 @@ class ParameterManifold(ModelManifold, Manifold):
     def point(self, w: ArrayLike) -> Vector:
         """Checked copy of parameters w (p,); raises NonFiniteError, ShapeError."""
         return self._start(w)[0].copy()
+
+    def as_point(self, start: ArrayLike) -> Vector:
+        """Checked parameters from parameters or from a point of the prediction surface."""
+        return self.point(getattr(start, "parameters", start))
 
     def at(self, point: ArrayLike) -> LocalMetric:
         """Linearization and metric at a point, remembered for the next call."""

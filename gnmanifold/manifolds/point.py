@@ -1,5 +1,7 @@
 """Points of the prediction surface: predictions that remember their parameters."""
 
+from __future__ import annotations
+
 from typing import Any
 
 import numpy as np
@@ -17,7 +19,7 @@ class OutputPoint(np.ndarray):
     parameters: np.ndarray | None
     origin: str | None
 
-    def __new__(cls, psi: np.ndarray, parameters: np.ndarray, origin: str) -> "OutputPoint":
+    def __new__(cls, psi: np.ndarray, parameters: np.ndarray, origin: str) -> OutputPoint:
         point = np.array(psi, dtype=np.float64).view(cls)
         point.parameters = np.array(parameters, dtype=np.float64)
         point.parameters.flags.writeable = False
@@ -40,15 +42,15 @@ class OutputPoint(np.ndarray):
     def __getitem__(self, key: Any) -> Any:
         return np.asarray(self)[key]
 
-    def __copy__(self) -> "OutputPoint":
+    def __copy__(self) -> OutputPoint:
         if self.parameters is None or self.origin is None:
             return super().copy()
         return OutputPoint(np.asarray(self), self.parameters, self.origin)
 
-    def __deepcopy__(self, memo: Any) -> "OutputPoint":
+    def __deepcopy__(self, memo: Any) -> OutputPoint:
         return self.__copy__()
 
-    def copy(self, order: Any = "C") -> "OutputPoint":
+    def copy(self, order: Any = "C") -> OutputPoint:
         """Return a copy that is a point too."""
         return self.__copy__()
 

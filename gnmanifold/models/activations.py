@@ -1,5 +1,7 @@
 """Activation functions of networks with two derivatives."""
 
+from __future__ import annotations
+
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property

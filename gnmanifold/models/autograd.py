@@ -1,5 +1,7 @@
 """Models written with autograd's NumPy; the one place that imports autograd."""
 
+from __future__ import annotations
+
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager

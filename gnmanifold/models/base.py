@@ -1,5 +1,7 @@
 """The interface of a model, a smooth map from parameters to predictions."""
 
+from __future__ import annotations
+
 import uuid
 from abc import ABC, abstractmethod
 from typing import Any
@@ -56,11 +58,17 @@ class Model(ABC):
         w, a, z = self._parameters("w", w), self._parameters("a", a), self._outputs("z", z)
         return central_difference(lambda v: self.vjp(v, z), w, a, self._derivative_noise)
 
-    def __new__(cls, *_: Any, **__: Any) -> "Model":
+    def __new__(cls, *_: Any, **__: Any) -> Model:
         model = super().__new__(cls)
         # around dataclasses' frozen assignment; copies and pickles overwrite it with their own
         object.__setattr__(model, "identity", uuid.uuid4().hex)
         return model
+
+    @property
+    def second_order_accuracy(self) -> float:
+        """Relative accuracy to expect of the second derivatives: rounding where they are exact."""
+        differenced = type(self).second_derivative is Model.second_derivative
+        return 10 * self._derivative_noise ** (2 / 3) if differenced else EPS
 
     def _parameters(self, name: str, value: ArrayLike) -> Float[np.ndarray, " p"]:
         return as_vector(name, value, self.num_parameters, finite=False)

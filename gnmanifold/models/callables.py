@@ -1,5 +1,7 @@
 """Models from plain functions, with differences where a derivative is missing."""
 
+from __future__ import annotations
+
 from collections.abc import Callable
 from typing import Any
 
@@ -43,6 +45,13 @@ class CallableModel(Model):
         self._jacobian = jacobian
         self._second_derivative = second_derivative
         self._derivative_noise = EPS if jacobian is not None else 1e-10
+
+    @property
+    def second_order_accuracy(self) -> float:
+        """Rounding for the user's own second derivative, else that of the differences."""
+        if self._second_derivative is not None:
+            return EPS
+        return 1e-9 if self._jacobian is not None else 1e-4
 
     def __call__(self, w: ArrayLike) -> Float[np.ndarray, " n"]:
         """Predictions f(w)."""
@@ -90,8 +99,9 @@ def count_outputs(function: Callable[[np.ndarray], ArrayLike], num_parameters: i
             value = function(np.ones(num_parameters))
     except Exception as error:
         raise ArgumentError(
-            f"num_outputs could not be found, as the function fails at a vector of ones ({error}); "
-            "pass num_outputs"
+            f"the function fails at a vector of {num_parameters} ones, where its outputs are "
+            f"counted: {error}. It must take one vector w of shape ({num_parameters},); if it does "
+            "and is not defined there, pass num_outputs"
         ) from error
     return check_outputs(value).size
 

@@ -1,5 +1,7 @@
 """Central differences with steps that follow the parameters and the noise of the function."""
 
+from __future__ import annotations
+
 from collections.abc import Callable
 
 import numpy as np

@@ -1,5 +1,7 @@
 """Feedforward networks on a fixed set of inputs, with hand-written batched derivatives."""
 
+from __future__ import annotations
+
 import uuid
 from collections.abc import Sequence
 from copy import copy
@@ -53,7 +55,7 @@ class FeedforwardNetwork(Model):
     def __init__(
         self,
         X: ArrayLike,
-        widths: Sequence[int] = (18,),
+        widths: int | Sequence[int] = (18,),
         activation: str = "tanh",
         *,
         outputs: int = 1,
@@ -64,7 +66,8 @@ class FeedforwardNetwork(Model):
         rng: RandomState = 0,
     ) -> None:
         self.inputs = as_matrix("X", X)
-        self.widths = tuple(positive_int("widths", width) for width in widths)
+        hidden = widths if isinstance(widths, Sequence) else (widths,)
+        self.widths = tuple(positive_int("widths", width) for width in hidden)
         if not self.widths:
             raise ArgumentError("widths must name at least one hidden layer, got ()")
         self.activation = find_activation(activation)
@@ -165,7 +168,7 @@ class FeedforwardNetwork(Model):
                 back = back @ run.weights[h]
         return _flatten(products[::-1])
 
-    def with_inputs(self, X: ArrayLike) -> "FeedforwardNetwork":
+    def with_inputs(self, X: ArrayLike) -> FeedforwardNetwork:
         """Return the same network, same initialisation and centre, evaluated on other inputs."""
         other = copy(self)
         other.identity = uuid.uuid4().hex

@@ -1,5 +1,7 @@
 """Models made from models: scaled, centred, weighted, graphs, compositions."""
 
+from __future__ import annotations
+
 import numpy as np
 from jaxtyping import Float
 from numpy.typing import ArrayLike
@@ -19,6 +21,11 @@ class _Rows(Model):
         self.scale = model.scale
         self.initial_parameters = model.initial_parameters
         self._factors = factors
+
+    @property
+    def second_order_accuracy(self) -> float:
+        """That of the model inside."""
+        return self.model.second_order_accuracy
 
     def __call__(self, w: ArrayLike) -> Float[np.ndarray, " n"]:
         return self._factors * self.model(w)
@@ -128,6 +135,11 @@ class Graph(Model):
     def weighted_hessian(self, w: ArrayLike, z: ArrayLike, a: ArrayLike) -> Float[np.ndarray, " p"]:
         return self.model.weighted_hessian(w, self.output_multiple * self._split(z)[0], a)
 
+    @property
+    def second_order_accuracy(self) -> float:
+        """That of the model inside."""
+        return self.model.second_order_accuracy
+
     def _split(self, z: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
         z = self._outputs("z", z)
         return z[: self.model.num_outputs], z[self.model.num_outputs :]
@@ -150,6 +162,11 @@ class Composed(Model):
         self.num_outputs = outer.num_outputs
         self.scale = outer.scale
         self.initial_parameters = inner.initial_parameters
+
+    @property
+    def second_order_accuracy(self) -> float:
+        """That of the worse model."""
+        return max(self.outer.second_order_accuracy, self.inner.second_order_accuracy)
 
     def __call__(self, w: ArrayLike) -> Float[np.ndarray, " n"]:
         return self.outer(self.inner(w))

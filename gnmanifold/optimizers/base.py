@@ -1,5 +1,7 @@
 """The loop that every optimizer of the package shares: start, step, log, stop."""
 
+from __future__ import annotations
+
 import time
 from abc import abstractmethod
 from collections.abc import Callable
@@ -14,7 +16,6 @@ from pymanopt.tools.printer import ColumnPrinter, VoidPrinter, print_list
 
 from gnmanifold.errors import GnmanifoldError, NonFiniteError
 from gnmanifold.linearization import Evaluations
-from gnmanifold.manifolds import OutputManifold, OutputPoint, ParameterManifold
 from gnmanifold.validation import nonnegative, positive
 
 
@@ -25,6 +26,14 @@ class StopReason(str, Enum):
     STEP = (
         "Stopped: the last step is below min_step_size; the cost cannot be lowered further along "
         "this direction in floating point, or the line search refused every trial."
+    )
+    DIVERGED = (
+        "Stopped: the gradient norm is below min_gradient_norm, but at a cost above the start's: "
+        "the steps overshot; bound them with BackTracking(), a trust region or damping."
+    )
+    RADIUS = (
+        "Stopped: the trust region shrank below min_step_size; the cost cannot be lowered further "
+        "in floating point, or its derivatives are wrong (check_gradient, check_hessian)."
     )
     ITERATIONS = "Stopped: max_iterations reached; raise it or look at the log for stagnation."
     TIME = "Stopped: max_time reached; the best point so far is returned."
@@ -37,6 +46,7 @@ class StopReason(str, Enum):
 
 
 _UNFINISHED = (
+    StopReason.DIVERGED,
     StopReason.TIME,
     StopReason.EVALUATIONS,
     StopReason.INTERRUPTED,
@@ -60,11 +70,17 @@ class State:
         return {"gradient_norm": self.gradient_norm, "step_size": self.step_size}
 
 
-@dataclass
+@dataclass(repr=False)
 class Result(OptimizerResult):
-    """pymanopt's OptimizerResult with the counts of what was evaluated."""
+    """pymanopt's OptimizerResult with the counts of what was evaluated, and a short repr."""
 
     evaluations: Evaluations | None = None
+
+    def __repr__(self) -> str:
+        return (
+            f"Result(cost={self.cost:.6g}, gradient_norm={self.gradient_norm:.1e}, "
+            f"iterations={self.iterations}, stopping_criterion={self.stopping_criterion!r})"
+        )
 
 
 S = TypeVar("S", bound=State)
@@ -138,10 +154,11 @@ class Optimizer(HostOptimizer):
         """
         counts = getattr(problem.manifold, "evaluations", None)
         before = None if counts is None else replace(counts)
-        clock = _Clock(time.time(), counts, before)
+        began = time.time()
         self._initialize_log(optimizer_parameters=self._parameters())
         printer = self._printer()
         state = best = self._start(problem, _initial_point(problem.manifold, initial_point))
+        clock = _Clock(began, state.cost, counts, before)
         end: _End | None = None
         while end is None:
             self._log_state(state, clock.used())
@@ -166,8 +183,8 @@ class Optimizer(HostOptimizer):
         )
 
     def _advance(
-        self, problem: Any, state: State, clock: "_Clock", callback: Callback | None
-    ) -> "tuple[State, _End | None]":
+        self, problem: Any, state: State, clock: _Clock, callback: Callback | None
+    ) -> tuple[State, _End | None]:
         """Next state, or the same state and why the run ends there."""
         try:
             if callback is not None:
@@ -183,10 +200,11 @@ class Optimizer(HostOptimizer):
         """What the log says of the optimizer's own settings."""
         return {}
 
-    def _stop(self, state: State, clock: "_Clock") -> StopReason | None:
+    def _stop(self, state: State, clock: _Clock) -> StopReason | None:
         used = clock.used()
         if state.gradient_norm <= self._min_gradient_norm:
-            return StopReason.GRADIENT
+            above = state.cost > clock.start_cost
+            return StopReason.DIVERGED if above else StopReason.GRADIENT
         if state.step_size < self._min_step_size:
             return StopReason.STEP
         if state.iteration >= self._max_iterations:
@@ -232,6 +250,7 @@ class _Clock:
     """When a run began and what had been evaluated before it."""
 
     began: float
+    start_cost: float
     counts: Evaluations | None
     before: Evaluations | None
 
@@ -247,8 +266,4 @@ def _initial_point(manifold: Any, point: Any) -> Any:
     """Point to start from: checked on the package's manifolds, where parameters are one too."""
     if point is None:
         return manifold.random_point()
-    if isinstance(manifold, OutputManifold):
-        return point if isinstance(point, OutputPoint) else manifold.point(point)
-    if isinstance(manifold, ParameterManifold):
-        return manifold.point(getattr(point, "parameters", point))
-    return point
+    return manifold.as_point(point) if hasattr(manifold, "as_point") else point

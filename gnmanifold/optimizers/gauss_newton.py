@@ -1,5 +1,7 @@
 """Gauss-Newton with a line search."""
 
+from __future__ import annotations
+
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -27,18 +29,28 @@ class GaussNewtonState(State):
 class GaussNewton(Optimizer):
     """The Gauss-Newton method: a = argmin |S J a + r|, w <- R_w(α a), with SᵀS = ∇²g, Sᵀr = ∇g.
 
-    A constant weight of the loss cancels. For a squared error it is unit-step Riemannian gradient
-    descent on f(B), and with the default UnitStep and a first-order retraction it is the loop of
-    `lstsq` steps; `line_searcher=BackTracking()` makes it monotone. Where J has not full column
-    rank, p > n included, the step is the least-squares solution of minimum norm and the log says
-    the rank; the manifold's own metric must stand that (a damped or the Euclidean one does).
-    Other keywords are those of every pymanopt optimizer.
+    The step is undamped whatever the metric of the manifold, which gives the gradient norm and the
+    retraction; damped steps are pymanopt's SteepestDescent in a damped metric. A constant weight of
+    the loss cancels. For a squared error it is unit-step Riemannian gradient descent on f(B), and
+    with the default UnitStep and a first-order retraction it is the loop of `lstsq` steps. Full
+    steps can overshoot: `line_searcher=BackTracking()` makes the cost decrease, and a run that ends
+    above its start says so and returns its best point. Where J has not full column rank, p > n
+    included, the step is the least-squares solution of minimum norm and the log says the rank; the
+    manifold's own metric must stand that (a damped or the Euclidean one does).
+    Other keywords: max_time, max_iterations, min_gradient_norm, min_step_size,
+    max_cost_evaluations, verbosity and log_verbosity, as in pymanopt.
+    Raises ArgumentError for another kind of problem or line search.
     Nocedal and Wright, Numerical Optimization, section 10.3.
     """
 
     def __init__(self, line_searcher: LineSearch | None = None, **limits: Any) -> None:
         super().__init__(**limits)
         self.line_searcher = UnitStep() if line_searcher is None else line_searcher
+        if isinstance(line_searcher, type) or not isinstance(self.line_searcher, LineSearch):
+            raise ArgumentError(
+                f"line_searcher must be an object with a search method, such as BackTracking(), "
+                f"got {line_searcher!r}"
+            )
 
     def _parameters(self) -> dict[str, Any]:
         return {"line_searcher": self.line_searcher}
@@ -47,7 +59,7 @@ class GaussNewton(Optimizer):
         if not isinstance(problem, CompositeProblem):
             raise ArgumentError(
                 f"GaussNewton needs a CompositeProblem, whose model and loss it linearises, "
-                f"got {type(problem).__name__}"
+                f"as in CompositeProblem(manifold, SquaredError(y)); got {type(problem).__name__}"
             )
         return GaussNewtonState(**vars(super()._start(problem, point)))
 

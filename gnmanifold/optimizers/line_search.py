@@ -4,12 +4,14 @@ pymanopt's own start from a step of unit length, which ignores that Gauss-Newton
 accept NaN costs and return NaN at a minimizer. These are frozen values, safe to copy.
 """
 
-from dataclasses import dataclass
+from __future__ import annotations
+
+from dataclasses import dataclass, field
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
-from gnmanifold.errors import ArgumentError
+from gnmanifold.errors import ArgumentError, GnmanifoldError
 from gnmanifold.validation import positive, positive_int
 
 
@@ -39,17 +41,17 @@ class ConstantStep:
         self, objective: Any, manifold: Any, x: Any, d: Any, f0: float, df0: float
     ) -> tuple[float, Any]:
         length = float(manifold.norm(x, d))
-        candidate = manifold.retraction(x, self.alpha * d)
-        if length == 0 or not np.isfinite(objective(candidate)):
+        if not (0 < length < np.inf):
             return 0.0, x
-        return self.alpha * length, candidate
+        candidate, cost = _trial(objective, manifold, x, self.alpha * d)
+        return (self.alpha * length, candidate) if np.isfinite(cost) else (0.0, x)
 
 
 @dataclass(frozen=True)
 class UnitStep(ConstantStep):
     """Take the full step d: with SteepestDescent on the Gauss-Newton metric, plain Gauss-Newton."""
 
-    alpha: float = 1.0
+    alpha: float = field(default=1.0, init=False, repr=False)
 
 
 @dataclass(frozen=True)
@@ -76,11 +78,18 @@ class BackTracking:
     ) -> tuple[float, Any]:
         length = float(manifold.norm(x, d))
         alpha = 1.0
-        # not (length > 0) also stops at a direction that is not finite
-        for _ in range(self.max_trials if length > 0 and np.isfinite(length) else 0):
-            candidate = manifold.retraction(x, alpha * d)
-            cost = objective(candidate)
+        for _ in range(self.max_trials if 0 < length < np.inf else 0):
+            candidate, cost = _trial(objective, manifold, x, alpha * d)
             if np.isfinite(cost) and cost <= f0 + self.sufficient_decrease * alpha * df0:
                 return alpha * length, candidate
             alpha *= self.contraction
         return 0.0, x
+
+
+def _trial(objective: Any, manifold: Any, x: Any, step: Any) -> tuple[Any, float]:
+    """Point that a step leads to and its cost; an infinite one where the retraction fails."""
+    try:
+        candidate = manifold.retraction(x, step)
+    except GnmanifoldError:  # a geodesic that ends, a Jacobian that loses rank on the way
+        return x, np.inf
+    return candidate, objective(candidate)

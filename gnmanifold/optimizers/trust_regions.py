@@ -1,5 +1,7 @@
 """pymanopt's Riemannian trust regions, mended for metrics in which the Hessian is the identity."""
 
+from __future__ import annotations
+
 from copy import copy
 from dataclasses import dataclass, replace
 from typing import Any
@@ -7,6 +9,7 @@ from typing import Any
 import numpy as np
 from pymanopt.optimizers import TrustRegions as HostTrustRegions
 
+from gnmanifold.errors import GnmanifoldError
 from gnmanifold.optimizers.base import Callback, Optimizer, Result, State, StopReason
 from gnmanifold.validation import positive, positive_int
 
@@ -103,8 +106,7 @@ class TrustRegions(Optimizer, HostTrustRegions):
             0,  # no least number of inner iterations: a second one after an exact one is 0/0
             manifold.dim if self._max_inner is None else self._max_inner,
         )
-        candidate = manifold.retraction(point, step)
-        cost = problem.cost(candidate)
+        candidate, cost = self._try(problem, point, step)
         linear = manifold.inner_product(point, gradient, step)
         predicted = -linear - 0.5 * manifold.inner_product(point, step, image)
         rho = self._ratio(state.cost, cost, predicted)
@@ -122,12 +124,24 @@ class TrustRegions(Optimizer, HostTrustRegions):
             return tried
         length = float(manifold.norm(point, step))
         moved = replace(tried, point=candidate, cost=cost, step_size=length)
-        return self._at(problem, moved)
+        try:
+            return self._at(problem, moved)
+        except GnmanifoldError:  # no tangent space there: the region was too large
+            smaller = min(tried.radius, length) / 4
+            return replace(tried, accepted=False, rho=-np.inf, radius=smaller)
+
+    def _try(self, problem: Any, point: Any, step: Any) -> tuple[Any, float]:
+        """Candidate and its cost; an infinite one where the retraction does not reach."""
+        try:
+            candidate = problem.manifold.retraction(point, step)
+        except GnmanifoldError:
+            return point, np.inf
+        return candidate, problem.cost(candidate)
 
     def _stop(self, state: State, clock: Any) -> StopReason | None:
         reason = super()._stop(state, clock)
         shrunk = isinstance(state, TrustRegionState) and state.radius < self._min_step_size
-        return StopReason.STEP if reason is None and shrunk else reason
+        return StopReason.RADIUS if reason is None and shrunk else reason
 
     def _ratio(self, old: float, new: float, predicted: float) -> float:
         """Actual over predicted decrease, both shifted by rounding; -inf where it is worthless."""
