@@ -203,29 +203,39 @@ class _QRFactor(Factor):
 
 
 class _TruncatedFactor(Factor):
-    """Singular value decomposition of the root, cut at its numerical rank."""
+    """A rank-deficient root B = U C, from the singular values of the column-scaled root.
 
-    def __init__(self, root: Root, rank: int, singular_values: np.ndarray) -> None:
+    U (m, r) spans the range that is above rounding once the columns have unit length; T = C⁺
+    (p, r) gives the minimum-norm solution. Where the columns differ so much in length that C has
+    lost it (condition above 1e8), T gives the solution of minimum norm in the scaled parameters.
+    """
+
+    def __init__(self, root: Root, rank: int) -> None:
         matrix = root.dense()
-        U, s, Vt = svd(matrix, full_matrices=False, check_finite=False)
+        scale = _column_norms(matrix)
+        U, s, Vt = svd(matrix / scale, full_matrices=False, check_finite=False)
         self.rank, self.full_rank = rank, min(matrix.shape)
-        self._U, self._s, self._V = U[:, :rank], s[:rank], Vt[:rank].T
-        self._scaled_values = singular_values
         self.zero_columns = np.flatnonzero(~matrix.any(axis=0))
+        self._values = s
+        self._U = U[:, :rank]
+        V, s = Vt[:rank].T, s[:rank]
+        C = (s[:, None] * V.T) * scale
+        values = svdvals(C, check_finite=False) if rank else np.ones(1)
+        lost = values[-1] < 1e-8 * values[0]
+        self._T = (V / s) / scale[:, None] if lost else np.linalg.pinv(C, rcond=0.0)
 
     @property
     def singular_values(self) -> Float[np.ndarray, " r"]:
-        return self._scaled_values
+        return self._values
 
     def lstsq(self, u: np.ndarray) -> np.ndarray:
-        return self._V @ ((self._U[: len(u)].T @ u) / self._s)
+        return self._T @ (self._U[: len(u)].T @ u)
 
     def lift(self, c: np.ndarray) -> np.ndarray:
-        return self._U @ ((self._V.T @ c) / self._s)
+        return self._U @ (self._T.T @ c)
 
     def solve(self, c: np.ndarray) -> np.ndarray:
-        # Two divisions: the square of a singular value can underflow where it does not.
-        return self._V @ ((self._V.T @ c) / self._s / self._s)
+        return self._T @ (self._T.T @ c)
 
     def project(self, x: np.ndarray) -> np.ndarray:
         return self._U @ (self._U.T @ x)
@@ -266,9 +276,17 @@ class _KernelFactor(Factor):
         assert root.diagonal is not None
         rows, self._parameters = root.matrix.shape
         self._root, self._diagonal = root, root.diagonal
-        self._scaled = root.matrix / self._diagonal
+        with np.errstate(over="ignore"):
+            self._scaled = root.matrix / self._diagonal
         self._tall = factorize(Root(self._scaled.T, np.ones(rows)))
-        self.rank = self.full_rank = self._parameters
+        self.full_rank = self._parameters
+        tolerance = max(self._scaled.shape) * _EPS
+        # Damping below rounding is none: then the root is deficient as a tall one would be.
+        damped = np.linalg.norm(self._scaled) * tolerance < 1
+        values = None if damped else self.singular_values
+        self.rank = (
+            self.full_rank if values is None else int(np.sum(values > tolerance * values[0]))
+        )
 
     @cached_property
     def singular_values(self) -> Float[np.ndarray, " r"]:
@@ -321,7 +339,7 @@ def _orthogonal(root: Root) -> Factor:
     factor = _QRFactor(reflectors, tau)
     if factor.rank == factor.full_rank:
         return factor
-    return _TruncatedFactor(root, factor.rank, factor.singular_values)
+    return _TruncatedFactor(root, factor.rank)
 
 
 def _rank(triangle: np.ndarray, size: int) -> int:

@@ -9,10 +9,10 @@ from functools import cached_property
 import numpy as np
 from jaxtyping import Float
 
-from gnmanifold.errors import NonFiniteError
+from gnmanifold.errors import NonFiniteError, ShapeError
 from gnmanifold.factorization import Factor, Root, factorize
 from gnmanifold.models import Model
-from gnmanifold.validation import as_vector, first_nonfinite
+from gnmanifold.validation import as_vector, first_nonfinite, frozen
 
 _REMEDY = (
     "damp the metric (GaussNewtonMetric(damping=...)), remove parameters that the outputs do not "
@@ -48,7 +48,7 @@ class Linearization:
 
     def __post_init__(self) -> None:
         w = as_vector("w", self.w, self.model.num_parameters, finite=False)
-        object.__setattr__(self, "w", w)
+        object.__setattr__(self, "w", frozen(w))
 
     @cached_property
     def psi(self) -> Float[np.ndarray, " n"]:
@@ -60,10 +60,19 @@ class Linearization:
     @cached_property
     def jacobian(self) -> Float[np.ndarray, "n p"]:
         """Jacobian Df(w), shape (n, p)."""
-        require_finite(self.w, self.psi)
+        require_finite(self.w, self.w if self.known_psi is None else self.psi)
         self.counts.jacobians += 1
         with np.errstate(all="ignore"):
-            return self.model.jacobian(self.w)
+            J = self.model.jacobian(self.w)
+        wanted = (self.model.num_outputs, self.model.num_parameters)
+        if np.shape(J) != wanted:
+            raise ShapeError(f"the model's jacobian must return shape {wanted}, got {np.shape(J)}")
+        return J
+
+    @property
+    def has_psi(self) -> bool:
+        """Whether the predictions were computed already, and are finite."""
+        return "psi" in self.__dict__
 
     @property
     def has_jacobian(self) -> bool:
@@ -124,19 +133,33 @@ class Linearization:
     def second_derivative(self, a: np.ndarray, b: np.ndarray) -> Float[np.ndarray, " n"]:
         """Second derivative D²f(w)[a, b], shape (n,)."""
         self.counts.second_derivatives += 1
-        return self.model.second_derivative(self.w, a, b)
+        return _finite("second_derivative", self.model.second_derivative(self.w, a, b))
 
     def weighted_hessian(self, z: np.ndarray, a: np.ndarray) -> Float[np.ndarray, " p"]:
         """Product (Σ_i z_i ∇²f_i(w)) a, shape (p,)."""
         self.counts.second_derivatives += 1
-        return self.model.weighted_hessian(self.w, z, a)
+        return _finite("weighted_hessian", self.model.weighted_hessian(self.w, z, a))
 
 
 def evaluate(lin: Linearization) -> np.ndarray:
     """Value of the model at the point, counted, with overflow left for the caller to see."""
     lin.counts.values += 1
     with np.errstate(all="ignore"):
-        return lin.model(lin.w)
+        psi = np.array(lin.model(lin.w))
+    if psi.shape != (lin.model.num_outputs,):
+        wanted = (lin.model.num_outputs,)
+        raise ShapeError(f"the model must return an array of shape {wanted}, got {psi.shape}")
+    psi.flags.writeable = False
+    return psi
+
+
+def _finite(name: str, value: np.ndarray) -> np.ndarray:
+    index = first_nonfinite(value)
+    if index is not None:
+        raise NonFiniteError(
+            f"the model's {name} is {value[index]} in entry {index}: check that derivative"
+        )
+    return value
 
 
 def require_finite(w: np.ndarray, psi: np.ndarray) -> None:

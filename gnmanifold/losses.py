@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike
 from scipy.special import expit, logsumexp, softmax
 
 from gnmanifold.errors import ArgumentError
-from gnmanifold.validation import as_matrix, as_vector, nonnegative, positive
+from gnmanifold.validation import as_matrix, as_vector, frozen, nonnegative, positive, positive_int
 
 
 class Loss(ABC):
@@ -102,7 +102,7 @@ class SquaredError(_Elementwise):
     """
 
     def __init__(self, y: ArrayLike, weight: float = 1.0) -> None:
-        self.targets = as_vector("y", y)
+        self.targets = frozen(as_vector("y", y))
         self.weight = positive("weight", weight)
         self.num_outputs = self.targets.size
         self.nu = self.mu = self.isotropic = self.weight
@@ -130,7 +130,7 @@ class Logistic(_Elementwise):
     mu = 0.25
 
     def __init__(self, y: ArrayLike) -> None:
-        self.targets = _bounded("y", as_vector("y", y), 0.0, 1.0)
+        self.targets = frozen(_bounded("y", as_vector("y", y), 0.0, 1.0))
         self.num_outputs = self.targets.size
 
     def value(self, psi: ArrayLike) -> np.float64:
@@ -154,7 +154,7 @@ class Poisson(_Elementwise):
     """
 
     def __init__(self, y: ArrayLike) -> None:
-        self.targets = _bounded("y", as_vector("y", y), 0.0, np.inf)
+        self.targets = frozen(_bounded("y", as_vector("y", y), 0.0, np.inf))
         self.num_outputs = self.targets.size
 
     def value(self, psi: ArrayLike) -> np.float64:
@@ -181,7 +181,7 @@ class PseudoHuber(_Elementwise):
     mu = 1.0
 
     def __init__(self, y: ArrayLike, delta: float = 1.0) -> None:
-        self.targets = as_vector("y", y)
+        self.targets = frozen(as_vector("y", y))
         self.delta = positive("delta", delta)
         self.num_outputs = self.targets.size
 
@@ -217,7 +217,7 @@ class Softmax(Loss):
     mu = 0.5
 
     def __init__(self, y: ArrayLike, num_classes: int | None = None) -> None:
-        self.targets = (
+        self.targets = frozen(
             _probabilities(as_matrix("y", y)) if np.ndim(y) == 2 else _one_hot(y, num_classes)
         )
         self.num_classes = self.targets.shape[1]
@@ -329,5 +329,5 @@ def _one_hot(y: ArrayLike, num_classes: int | None) -> np.ndarray:
         raise ArgumentError("num_classes is needed when y holds class numbers")
     if np.any(labels != np.round(labels)):
         raise ArgumentError("y must hold whole class numbers 0, 1, …, num_classes - 1")
-    _bounded("y", labels, 0, num_classes - 1)
+    _bounded("y", labels, 0, positive_int("num_classes", num_classes) - 1)
     return np.eye(num_classes)[labels.astype(int)]

@@ -214,7 +214,7 @@ class LocalMetric:
         It is the part of z normal to f(B) for the undamped metric and z itself for the Euclidean.
         `gradient` is G⁻¹Jᵀz where that is known.
         """
-        self._require_immersion()
+        self.require_immersion()
         if self.weight == 0:
             return z
         return z - self.weight * self.lin.push(self.gradient(z) if gradient is None else gradient)
@@ -224,12 +224,13 @@ class LocalMetric:
 
         Raises NotAnImmersionError for a metric that no fixed immersion induces.
         """
-        self._require_immersion()
+        self.require_immersion()
         if self.weight == 0:
             return np.zeros_like(a)
         return self.gradient(self.weight * self.lin.second_derivative(a, b))
 
-    def _require_immersion(self) -> None:
+    def require_immersion(self) -> None:
+        """Raise NotAnImmersionError for a metric that has no connection here."""
         if not self.immersed:
             raise NotAnImmersionError(
                 "this metric is induced by no fixed immersion and has no Christoffel symbols here: "

@@ -49,6 +49,7 @@ def plot_convergence(
     for index, (name, curve) in enumerate(curves.items()):
         style = {"color": COLORS[index % len(COLORS)], **styles.get(name, {})}
         costs = np.asarray(curve["cost"], dtype=float)
+        style.setdefault("markevery", 0.1)
         left.plot(np.arange(len(costs)), costs, label=name, **style)
         right.plot(np.maximum(np.asarray(curve["time"], dtype=float), 1e-4), costs, **style)
     left.set(xlabel="iteration", ylabel=ylabel, xscale="symlog", yscale="log")
@@ -56,8 +57,6 @@ def plot_convergence(
     right.set(xlabel="time (s)", xscale="log", yscale="log")
     for axes in (left, right):
         axes.grid(visible=True, which="both", alpha=0.25)
-    lowest = min(float(np.min(curve["cost"])) for curve in curves.values())
-    left.set_ylim(0.9 * lowest, None)
     figure.legend(loc="outside lower center", ncols=3, fontsize=9)
     return figure
 

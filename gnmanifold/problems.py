@@ -7,10 +7,11 @@ from typing import Any
 import numpy as np
 import pymanopt
 
-from gnmanifold.errors import ArgumentError, ShapeError
+from gnmanifold.errors import ArgumentError, NonFiniteError, ShapeError
 from gnmanifold.losses import Loss
 from gnmanifold.manifolds import OutputManifold, ParameterManifold
 from gnmanifold.metrics import LocalMetric
+from gnmanifold.validation import first_nonfinite
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,7 +81,9 @@ class CompositeProblem(pymanopt.Problem):
 
     def _evaluate_gradient(self, point: Any) -> np.ndarray:
         local = self.manifold.at(point)
-        return self.manifold.tangent(local, self._gradient(local).velocity)
+        velocity = self._gradient(local).velocity
+        _require_finite("gradient", velocity, local.lin.psi)
+        return self.manifold.tangent(local, velocity)
 
     def _evaluate_hessian(self, point: Any, tangent_vector: Any) -> np.ndarray:
         local = self.manifold.at(point)
@@ -94,5 +97,17 @@ class CompositeProblem(pymanopt.Problem):
 
     def _gradient(self, local: LocalMetric) -> "_Gradient":
         if self._slot is None or self._slot.local is not local:
-            self._slot = _Gradient(local, self.loss.gradient(local.lin.psi))
+            psi = local.lin.psi
+            with np.errstate(all="ignore"):
+                self._slot = _Gradient(local, self.loss.gradient(psi))
+            _require_finite("gradient of the loss", self._slot.covector, psi)
         return self._slot
+
+
+def _require_finite(name: str, value: np.ndarray, psi: np.ndarray) -> None:
+    index = first_nonfinite(value)
+    if index is not None:
+        raise NonFiniteError(
+            f"the {name} is {value[index]} in entry {index}, at predictions of size "
+            f"{np.linalg.norm(psi):.3g}: start elsewhere, or check the model's derivatives"
+        )

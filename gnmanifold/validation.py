@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,8 @@ def as_vector(
         flat = array.ndim > 1 and max(array.shape, default=0) == array.size
         remedy = ": flatten it with ravel()" if flat else ""
         raise ShapeError(f"{name} must have shape {wanted}, got {array.shape}{remedy}")
+    if array.size == 0:
+        raise ShapeError(f"{name} must not be empty, got shape {array.shape}")
     return _finite(name, array) if finite else array
 
 
@@ -33,22 +36,41 @@ def as_matrix(
     if array.ndim != 2 or (shape is not None and array.shape != shape):
         wanted = "two axes" if shape is None else f"shape {shape}"
         raise ShapeError(f"{name} must have {wanted}, got shape {array.shape}")
+    if array.size == 0:
+        raise ShapeError(f"{name} must not be empty, got shape {array.shape}")
     return _finite(name, array) if finite else array
 
 
 def positive(name: str, value: float) -> float:
     """Return `value` if it is a finite number above zero."""
-    return _number(name, value, "a finite number > 0", value > 0)
+    return _number(name, value, "a finite number > 0", lambda x: 0 < x < np.inf)
 
 
 def nonnegative(name: str, value: float) -> float:
     """Return `value` if it is a finite number not below zero."""
-    return _number(name, value, "a finite number >= 0", value >= 0)
+    return _number(name, value, "a finite number >= 0", lambda x: 0 <= x < np.inf)
+
+
+def limit(name: str, value: float) -> float:
+    """Return `value` if it is a number above zero, infinity for no limit included."""
+    return _number(name, value, "a number > 0", lambda x: x > 0)
+
+
+def fraction(name: str, value: float) -> float:
+    """Return `value` if it lies in (0, 1)."""
+    return _number(name, value, "a number in (0, 1)", lambda x: 0 < x < 1)
+
+
+def frozen(array: np.ndarray) -> np.ndarray:
+    """Return a copy that cannot be changed, so that nobody else's array is kept."""
+    copy = np.array(array)
+    copy.flags.writeable = False
+    return copy
 
 
 def unit_interval(name: str, value: float) -> float:
     """Return `value` if it lies in [0, 1]."""
-    return _number(name, value, "a number in [0, 1]", 0 <= value <= 1)
+    return _number(name, value, "a number in [0, 1]", lambda x: 0 <= x <= 1)
 
 
 def positive_int(name: str, value: Any) -> int:
@@ -68,7 +90,10 @@ def one_of(name: str, value: Any, choices: tuple[str, ...]) -> str:
 
 def as_generator(rng: RandomState) -> np.random.Generator:
     """Return the Generator that `rng` is, or a new one seeded with it."""
-    return rng if isinstance(rng, np.random.Generator) else np.random.default_rng(rng)
+    try:
+        return rng if isinstance(rng, np.random.Generator) else np.random.default_rng(rng)
+    except (TypeError, ValueError) as error:
+        raise ArgumentError(f"rng must be a seed or a NumPy Generator: {error}") from None
 
 
 def first_nonfinite(array: np.ndarray) -> int | None:
@@ -82,10 +107,15 @@ def first_nonfinite(array: np.ndarray) -> int | None:
 
 
 def _as_float(name: str, value: ArrayLike) -> np.ndarray:
+    if np.ma.is_masked(value):
+        raise ArgumentError(f"{name} has masked entries: remove or fill them")
     try:
-        return np.asarray(value, dtype=np.float64)
+        array = np.asarray(value)
     except (TypeError, ValueError) as error:
         raise ArgumentError(f"{name} must be an array of real numbers: {error}") from None
+    if array.dtype.kind not in "fiub":
+        raise ArgumentError(f"{name} must be an array of real numbers, got {array.dtype} entries")
+    return array.astype(np.float64, copy=False)
 
 
 def _finite(name: str, array: np.ndarray) -> np.ndarray:
@@ -100,7 +130,8 @@ def _finite(name: str, array: np.ndarray) -> np.ndarray:
     )
 
 
-def _number(name: str, value: float, wanted: str, holds: bool) -> float:
-    if not holds or not np.isfinite(value):
+def _number(name: str, value: Any, wanted: str, holds: Callable[[float], bool]) -> float:
+    real = isinstance(value, int | float | np.integer | np.floating) and not isinstance(value, bool)
+    if not real or not holds(float(value)):
         raise ArgumentError(f"{name} must be {wanted}, got {value!r}")
     return float(value)

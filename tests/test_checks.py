@@ -187,3 +187,16 @@ def test_a_check_can_be_drawn(tmp_path):
     assert axes.get_xscale() == axes.get_yscale() == "log"
     assert "slope" in axes.get_title()
     axes.figure.savefig(tmp_path / "check.png")
+
+
+def test_a_check_that_sees_nothing_does_not_pass():
+    space = pymanopt.manifolds.Euclidean(2)
+    backend = pymanopt.function.numpy(space)
+    problem = pymanopt.Problem(
+        space,
+        backend(lambda x: 1e12 + x @ x),
+        euclidean_gradient=backend(lambda x: -7 * x),
+    )
+    check = gn.check_gradient(problem, np.array([1e-6, 2e-6]))
+    assert not check
+    assert "nothing to see" in str(check)

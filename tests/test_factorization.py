@@ -196,3 +196,33 @@ def test_nonfinite_jacobian_names_the_entry():
     J[2, 1] = np.inf
     with pytest.raises(gn.NonFiniteError, match="derivative of output 2 by parameter 1"):
         factorize(Root(J))
+
+
+def test_deficient_roots_with_columns_of_very_different_size():
+    rng = np.random.default_rng(0)
+    first, second = rng.standard_normal((2, 10))
+    J = np.column_stack([first, 3.3 * first, first - 2.2 * first, 1e-17 * second])
+    factor = factorize(Root(J))
+    assert factor.rank == 2
+    np.testing.assert_allclose(factor.project(second), second, rtol=1e-12)
+    u = J @ np.array([1.0, 2.0, 3.0, 1e17])
+    np.testing.assert_allclose(J @ factor.lstsq(u), u, rtol=1e-12)
+
+
+def test_damping_below_rounding_is_rank_deficiency_in_either_form():
+    rng = np.random.default_rng(0)
+    column = rng.standard_normal(5)
+    for shape in ((5, 3), (3, 5)):
+        J = np.outer(column[: shape[0]], rng.standard_normal(shape[1]))
+        factor = factorize(Root(J, np.full(shape[1], 1e-17)))
+        assert factor.rank == 1
+        assert factor.full_rank == shape[1]
+
+
+def test_a_zero_root_has_rank_zero():
+    factor = factorize(Root(np.zeros((5, 3))))
+    assert factor.rank == 0
+    np.testing.assert_array_equal(factor.lstsq(np.ones(5)), np.zeros(3))
+    np.testing.assert_array_equal(factor.lift(np.ones(3)), np.zeros(5))
+    with pytest.raises(gn.RankDeficientError, match="no output depends on parameter 0, 1, 2"):
+        factor.require_full_rank("drop them")

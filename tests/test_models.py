@@ -207,3 +207,60 @@ def test_second_derivative_and_weighted_hessian_are_dual(case):
     z = rng.standard_normal(case.model.num_outputs)
     pairing = z @ case.model.second_derivative(case.w, a, b)
     assert case.model.weighted_hessian(case.w, z, a) @ b == pytest.approx(pairing, abs=1e-9)
+
+
+def test_functions_that_autograd_cannot_look_through_are_refused():
+    """Their derivatives would come out as zero."""
+    with pytest.raises(gn.ShapeError, match=r"write anp.array|as in .import autograd"):
+        gn.AutogradModel(lambda w: [w[0], w[1]], 2)
+    hidden = gn.AutogradModel(lambda w: np.array([w[0], w[1]]), 2)
+    with pytest.raises(gn.ShapeError, match="autograd cannot look through"):
+        hidden.jacobian([1.0, 2.0])
+
+
+def test_differences_end_whatever_they_are_given():
+    model = gn.CallableModel(lambda w: np.sin(w[0] + np.array([0.0, 1.0]) * w[1]), 2)
+    w, a = np.array([1.0, 2.0]), np.array([1.0, 0.5])
+    assert np.all(np.isnan(model.jvp(w, a * np.nan)))
+    assert np.all(np.isnan(model.jacobian([np.nan, 1.0])))
+    assert np.all(np.isfinite(model.jacobian([1e-310, 1.0])))
+    expected = model.jvp(w, a)
+    for size in (1e-170, 1e200):
+        np.testing.assert_allclose(model.jvp(w, size * a), size * expected, rtol=1e-7)
+
+
+def test_a_zero_parameter_is_not_measured_by_a_large_one():
+    """A peak at 0 of height 1e6: the centre must be moved by its own scale."""
+    x = np.linspace(-5, 5, 21)
+    by_values = gn.CallableModel(lambda w: w[0] * np.exp(-((x - w[1]) ** 2) / w[2]), 3)
+    exact = gn.AutogradModel(lambda w: w[0] * anp.exp(-((x - w[1]) ** 2) / w[2]), 3)
+    w = np.array([1e6, 0.0, 2.0])
+    for column, reference in zip(by_values.jacobian(w).T, exact.jacobian(w).T, strict=True):
+        assert relative(column, reference) < 1e-9
+
+
+def test_models_keep_copies_of_what_they_are_given():
+    buffer = np.empty(12)
+
+    def reused(w):
+        np.multiply(TIMES, w[0] * w[1], out=buffer)
+        return buffer
+
+    model = gn.CallableModel(reused, 2)
+    np.testing.assert_allclose(model.jacobian([2.0, 3.0]), np.outer(TIMES, [3.0, 2.0]), rtol=1e-8)
+    X = np.random.default_rng(0).standard_normal((5, 2))
+    net = gn.FeedforwardNetwork(X, (3,))
+    X += 1
+    assert np.all(net(net.initial_parameters) == 0)
+    with pytest.raises(ValueError, match="read-only"):
+        net.initial_parameters[0] = 1.0
+
+
+def test_functions_that_change_their_argument_are_caught():
+    def careless(w):
+        w *= 2
+        return w
+
+    model = gn.CallableModel(careless, 2, num_outputs=2)
+    with pytest.raises(ValueError, match="read-only"):
+        gn.OutputManifold(model).point([1.0, 2.0])

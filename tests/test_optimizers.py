@@ -483,23 +483,96 @@ def test_a_critical_point_above_the_start_is_not_called_convergence():
     assert careful.cost < 1e-15
 
 
+class Edge(gn.ParameterManifold):
+    """A manifold whose retraction ends at a distance of ½ from every point."""
+
+    def retraction(self, point, tangent_vector):
+        if self.norm(point, tangent_vector) > 0.5:
+            raise gn.GeodesicError("the geodesic ends")
+        return super().retraction(point, tangent_vector)
+
+
 def test_trial_points_that_cannot_be_reached_are_refused():
-    """The exponential map ends at the edge of the domain: shorter steps are taken instead."""
-    model = gn.CallableModel(
-        lambda w: np.array([np.exp(-w[0]), 0.1 * np.exp(-w[0]) ** 2]),
-        1,
-        jacobian=lambda w: np.array([[-np.exp(-w[0])], [-0.2 * np.exp(-w[0]) ** 2]]),
-        second_derivative=lambda w, a, b: (
-            np.array([np.exp(-w[0]), 0.4 * np.exp(-2 * w[0])]) * (a * b)
-        ),
-    )
-    manifold = gn.OutputManifold(model, retraction="exponential")
-    for solver in (GaussNewton(BackTracking(), max_iterations=5, **QUIET), TrustRegions(**QUIET)):
-        result = run(manifold, [-1.0, 0.0], solver, [0.0])
-        assert result.cost < 0.9  # the infimum ½ lies at infinity, the start costs about 2
+    model = linear()
+    y = np.random.default_rng(3).standard_normal(7)
+    best = np.linalg.lstsq(model.jacobian(np.zeros(3)), y, rcond=None)[0]
+    for solver in (GaussNewton(BackTracking(), **QUIET), TrustRegions(**QUIET)):
+        result = run(Edge(model), y, solver, np.zeros(3))
+        np.testing.assert_allclose(result.point, best, atol=1e-6)
+        assert result.iterations > 3
+    stuck = run(Edge(model), y, GaussNewton(**QUIET), np.zeros(3))
+    assert stuck.stopping_criterion == StopReason.STEP.value
 
 
 def test_results_are_short_to_read():
     text = repr(run(gn.OutputManifold(saturation()), start=[3.0, 1.2, 0.5]))
     assert len(text) < 300
     assert "cost=" in text
+
+
+def test_a_run_survives_a_model_that_raises_on_the_way():
+    def fails_beyond(w):
+        if w[0] > 2.0:
+            raise RuntimeError("the solver inside the model failed")
+        return np.array([np.tanh(w[0]), w[0]])
+
+    model = gn.CallableModel(fails_beyond, 1, jacobian=lambda w: np.array([[1e-3], [1e-3]]))
+    result = run(gn.OutputManifold(model), [5.0, 5.0], start=[0.0])
+    assert result.stopping_criterion.startswith(StopReason.FAILED.value)
+    assert "the solver inside the model failed" in result.stopping_criterion
+    assert result.iterations == 0
+
+
+def test_a_better_point_is_kept_when_its_gradient_fails():
+    """The full step solves the problem exactly, where the Jacobian vanishes."""
+    model = gn.CallableModel(
+        lambda w: np.array([(w[0] - 1) ** 2, 0.0]),
+        1,
+        jacobian=lambda w: np.array([[w[0] - 1], [0.0]]),  # half the derivative: a full step lands
+    )
+    result = run(gn.OutputManifold(model), start=[0.0])
+    assert result.cost == 0.0
+    assert result.log["iterations"]["cost"][-1] == 0.0
+    assert "numerical rank is 0" in result.stopping_criterion
+
+
+def test_what_a_problem_returns_is_the_users_to_change():
+    model = saturation()
+    manifold = gn.ParameterManifold(model)
+    w = manifold.point([3.0, 1.2, 0.5])
+    y = np.ones(9)
+    problem = gn.CompositeProblem(manifold, gn.SquaredError(y))
+    y[:] = 7.0
+    assert problem.cost(w) == pytest.approx(0.5 * np.sum((model(w) - 1) ** 2))
+    gradient = problem.riemannian_gradient(w)
+    first = gradient.copy()
+    gradient *= 0
+    np.testing.assert_array_equal(problem.riemannian_gradient(w), first)
+    with pytest.raises(ValueError, match="read-only"):
+        manifold.predictions(w)[0] = 1.0
+
+
+def test_gradients_that_are_not_finite_are_typed_errors():
+    model = gn.CallableModel(
+        lambda w: np.array([w[0], w[0]]), 1, jacobian=lambda w: np.full((2, 1), np.nan)
+    )
+    for metric in (gn.EuclideanMetric(), gn.GaussNewtonMetric(), gn.GaussNewtonMetric(0.1)):
+        with pytest.raises(gn.NonFiniteError):
+            run(gn.ParameterManifold(model, metric), start=[1.0])
+    explosive = gn.CompositeProblem(gn.OutputManifold(linear()), gn.Poisson(np.ones(7)))
+    with pytest.raises(gn.NonFiniteError, match="cost at the initial point"):
+        GaussNewton(**QUIET).run(explosive, initial_point=[1e5, 1e5, 1e5])
+    bent = gn.CallableModel(
+        lambda w: np.array([w[0], w[0] ** 2]),
+        1,
+        jacobian=lambda w: np.array([[1.0], [2 * w[0]]]),
+        second_derivative=lambda w, a, b: np.array([np.nan, 2.0]),
+    )
+    result = run(
+        gn.OutputManifold(bent),
+        [1.0, 0.0],
+        TrustRegions(max_iterations=3, **QUIET),
+        [3.0],
+        Delta0=1.0,
+    )
+    assert "weighted_hessian is nan" in result.stopping_criterion

@@ -53,6 +53,8 @@ class SlopeCheck:
 
     def _reason(self) -> str:
         broken = [name for name, error in self.identities.items() if not error <= IDENTITY]
+        if not np.isfinite(self.errors).any():
+            return "nothing to see: the differences of the cost are below its rounding"
         if self.slope < self.expected - self.tolerance:
             return self.hint
         return (
@@ -168,6 +170,8 @@ def _taylor_errors(
     values = np.array([float(problem.cost(retraction(point, t * v))) for t in _STEPS])
     model = start + sum(c * _STEPS ** (k + 1) for k, c in enumerate(coefficients))
     noise = 100 * _EPS * (abs(start) + np.abs(np.nan_to_num(values, posinf=np.inf)))
+    if np.max(np.abs(model - start)) <= np.max(noise) and np.max(np.abs(coefficients)) > 0:
+        return np.full_like(values, np.nan), noise  # the terms to be checked are below rounding
     return np.abs(values - model), noise
 
 
@@ -193,7 +197,7 @@ def _fit_slope(
     """Slope on the first straight window above the noise, or on the straightest there is."""
     clear = np.isfinite(errors) & (errors > noise)
     if not clear.any():
-        return np.inf, (0, len(steps))
+        return (np.inf if np.all(np.isfinite(errors)) else 0.0), (0, len(steps))
     x, y = np.log10(steps), np.log10(np.where(clear, errors, 1.0))
     width = 1 + round(_DECADES * (len(x) - 1) / (x[-1] - x[0]))
     best = (np.inf, 0.0, 0)

@@ -11,7 +11,7 @@ from gnmanifold.linearization import Linearization
 from gnmanifold.metrics import LocalMetric, Metric
 
 _TOLERANCE = 1e-12
-_MAX_EVALUATIONS = 3000  # a geodesic that takes more is stuck at the edge of the domain
+_MAX_EVALUATIONS = 1500  # a geodesic that takes more is stuck at the edge of the domain
 
 
 def exponential(
@@ -20,7 +20,7 @@ def exponential(
     """Parameters reached at time one by the geodesic w'' = -Γ(w', w') with w'(0) = a.
 
     Integrated by SciPy's DOP853 with relative tolerance 1e-12, or the accuracy of the model's
-    second derivatives where that is less, in at most 3000 evaluations.
+    second derivatives where that is less, in at most 1500 evaluations.
     Raises NotAnImmersionError for a metric without connection, GeodesicError, RankDeficientError
     or NonFiniteError where the geodesic leaves the domain of the model.
     do Carmo, Riemannian Geometry, ch. 3.

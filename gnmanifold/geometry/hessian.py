@@ -23,7 +23,11 @@ def riemannian_hessian(
 def connection_term(
     local: LocalMetric, covector: Float[np.ndarray, " p"], a: Float[np.ndarray, " p"]
 ) -> Float[np.ndarray, " p"]:
-    """Covector b -> covector · Γ(a, b), what separates second derivatives from the Hessian."""
+    """Covector b -> covector · Γ(a, b), what separates second derivatives from the Hessian.
+
+    Raises NotAnImmersionError for a metric without connection.
+    """
+    local.require_immersion()
     if local.weight == 0:
         return np.zeros_like(a)
     image = local.lin.push(local.raise_index(covector))

@@ -80,7 +80,7 @@ class ModelManifold:
             return self._slot
         if psi is None and self._value is not None and np.array_equal(self._value[0], w):
             psi = self._value[1]
-        return self.metric.at(Linearization(self.model, w.copy(), psi, self.evaluations))
+        return self.metric.at(Linearization(self.model, w, psi, self.evaluations))
 
     def _remember(self, w: np.ndarray, psi: np.ndarray | None = None) -> LocalMetric:
         self._slot = self._recall(w, psi)
@@ -88,10 +88,11 @@ class ModelManifold:
 
     def _predict(self, w: np.ndarray) -> Float[np.ndarray, " n"]:
         """Value f(w), finite or not, computed once for the last w."""
-        if self._slot is not None and np.array_equal(self._slot.lin.w, w):
-            return self._slot.lin.psi
+        slot = self._slot
+        if slot is not None and slot.lin.has_psi and np.array_equal(slot.lin.w, w):
+            return slot.lin.psi
         if self._value is None or not np.array_equal(self._value[0], w):
-            lin = Linearization(self.model, w.copy(), counts=self.evaluations)
+            lin = Linearization(self.model, w, counts=self.evaluations)
             self._value = lin.w, evaluate(lin)
         return self._value[1]
 

@@ -73,9 +73,11 @@ class OutputManifold(ModelManifold, RiemannianSubmanifold):
         return np.asarray(point)
 
     def inner_product(self, point: Any, tangent_vector_a: Any, tangent_vector_b: Any) -> np.float64:
+        self._parameters(point)
         return np.float64(self._vector(tangent_vector_a) @ self._vector(tangent_vector_b))
 
     def norm(self, point: Any, tangent_vector: Any) -> np.float64:
+        self._parameters(point)
         return np.float64(np.linalg.norm(self._vector(tangent_vector)))
 
     def projection(self, point: Any, vector: Any) -> Vector:
@@ -111,6 +113,7 @@ class OutputManifold(ModelManifold, RiemannianSubmanifold):
 
     def transport(self, point_a: Any, point_b: Any, tangent_vector_a: Any) -> Vector:
         """Vector transport by projection onto the tangent space at `point_b`."""
+        self._parameters(point_a)
         return self.projection(point_b, tangent_vector_a)
 
     def tangent(self, local: LocalMetric, velocity: np.ndarray) -> Vector:

@@ -52,7 +52,13 @@ class ParameterManifold(ModelManifold, Manifold):
 
     def as_point(self, start: ArrayLike) -> Vector:
         """Checked parameters from parameters or from a point of the prediction surface."""
-        return self.point(getattr(start, "parameters", start))
+        if not isinstance(start, OutputPoint):
+            return self.point(start)
+        if start.parameters is None or start.origin != self.model.identity:
+            raise ForeignPointError(
+                "the point belongs to another model: pass its parameters if that is what you mean"
+            )
+        return self.point(start.parameters)
 
     def at(self, point: ArrayLike) -> LocalMetric:
         """Linearization and metric at a point, remembered for the next call."""
@@ -113,8 +119,8 @@ class ParameterManifold(ModelManifold, Manifold):
         return self.at(point_b).receive(source, self._vector(tangent_vector_a))
 
     def tangent(self, local: LocalMetric, velocity: np.ndarray) -> Vector:
-        """Tangent vector of a velocity: itself."""
-        return velocity
+        """Tangent vector of a velocity: itself, in an array of its own."""
+        return velocity.copy()
 
     def composite_hessian(
         self, local: LocalMetric, normal: np.ndarray, loss_hessian: Any, tangent_vector: Any

@@ -10,11 +10,12 @@ from typing import Any
 import autograd
 import autograd.numpy as anp
 import numpy as np
-from autograd.extend import VSpace
+from autograd.extend import Box, VSpace
 from autograd.numpy.numpy_boxes import ArrayBox
 from jaxtyping import Float
 from numpy.typing import ArrayLike
 
+from gnmanifold.errors import ArgumentError, ShapeError
 from gnmanifold.models.base import Model
 from gnmanifold.models.callables import check_outputs, count_outputs
 from gnmanifold.validation import positive_int
@@ -35,10 +36,12 @@ class AutogradModel(Model):
         num_parameters: int,
         num_outputs: int | None = None,
     ) -> None:
-        self.function = function
+        if not callable(function):
+            raise ArgumentError(f"function must be a function, got {type(function).__name__}")
+        self.function = _differentiable(function)
         self.num_parameters = positive_int("num_parameters", num_parameters)
         self.num_outputs = (
-            count_outputs(function, self.num_parameters)
+            count_outputs(self.function, self.num_parameters)
             if num_outputs is None
             else positive_int("num_outputs", num_outputs)
         )
@@ -88,6 +91,26 @@ def register_array_subclass(cls: type[np.ndarray]) -> None:
     ArrayBox.register(cls)
     plain = VSpace.mappings[np.ndarray]
     VSpace.register(cls, lambda value: plain(np.asarray(value)))
+
+
+def _differentiable(function: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    """The function, refusing results in which autograd has lost sight of the parameters.
+
+    A list, or plain NumPy's array made of several traced numbers, would have derivative zero.
+    """
+
+    def checked(w: Any) -> Any:
+        value = function(w)
+        traced = isinstance(value, Box)
+        if not traced and (not isinstance(value, np.ndarray) or value.dtype.kind not in "fiub"):
+            raise ShapeError(
+                "the function must return an array of shape (n,) made by autograd.numpy, as in "
+                "`import autograd.numpy as anp; anp.array([...])`; got a "
+                f"{type(value).__name__} that autograd cannot look through"
+            )
+        return value
+
+    return checked
 
 
 def _reverse(function: Callable[[np.ndarray], Any], w: np.ndarray) -> Callable[[Any], Any]:

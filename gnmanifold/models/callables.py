@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Float
 from numpy.typing import ArrayLike
 
-from gnmanifold.errors import ArgumentError, ShapeError
+from gnmanifold.errors import ArgumentError, GnmanifoldError, ShapeError
 from gnmanifold.models.base import Model
 from gnmanifold.models.differences import EPS, central_difference
 from gnmanifold.validation import positive_int
@@ -35,6 +35,13 @@ class CallableModel(Model):
         jacobian: Callable[[np.ndarray], ArrayLike] | None = None,
         second_derivative: Callable[[np.ndarray, np.ndarray, np.ndarray], ArrayLike] | None = None,
     ) -> None:
+        for name, given in (
+            ("function", function),
+            ("jacobian", jacobian or function),
+            ("second_derivative", second_derivative or function),
+        ):
+            if not callable(given):
+                raise ArgumentError(f"{name} must be a function, got {type(given).__name__}")
         self.function = function
         self.num_parameters = positive_int("num_parameters", num_parameters)
         self.num_outputs = (
@@ -63,7 +70,7 @@ class CallableModel(Model):
         if self._jacobian is None:
             units = np.eye(self.num_parameters)
             return np.column_stack([central_difference(self, w, unit) for unit in units])
-        J = np.asarray(self._jacobian(w), dtype=np.float64)
+        J = np.array(self._jacobian(w), dtype=np.float64)  # a copy: it may be reused
         if J.shape != (self.num_outputs, self.num_parameters):
             wanted = (self.num_outputs, self.num_parameters)
             raise ShapeError(f"jacobian must return shape {wanted}, got {J.shape}")
@@ -97,6 +104,8 @@ def count_outputs(function: Callable[[np.ndarray], ArrayLike], num_parameters: i
     try:
         with np.errstate(all="ignore"):
             value = function(np.ones(num_parameters))
+    except GnmanifoldError:
+        raise
     except Exception as error:
         raise ArgumentError(
             f"the function fails at a vector of {num_parameters} ones, where its outputs are "
@@ -108,7 +117,7 @@ def count_outputs(function: Callable[[np.ndarray], ArrayLike], num_parameters: i
 
 def check_outputs(value: Any, length: int | None = None) -> Float[np.ndarray, " n"]:
     """Return what a user's function gave as a float64 vector of the expected length."""
-    array = np.asarray(value, dtype=np.float64)
+    array = np.array(value, dtype=np.float64)  # a copy: the function may reuse its array
     if array.ndim != 1 or (length is not None and array.size != length):
         wanted = "(n,)" if length is None else f"({length},)"
         raise ShapeError(f"the model must return an array of shape {wanted}, got {array.shape}")

@@ -8,6 +8,7 @@ import numpy as np
 from jaxtyping import Float
 
 EPS = float(np.finfo(np.float64).eps)
+_SMALLEST = 1e-250  # of a parameter: the step must not underflow
 
 
 def central_difference(
@@ -18,32 +19,37 @@ def central_difference(
 ) -> np.ndarray:
     """Derivative of a vector-valued function at w along a direction, error about noise^(2/3).
 
-    The first step changes the parameter that it affects most by noise^(1/3) relative: an absolute
-    step destroys problems with parameters near 1e-7. It is widened where the function changes too
-    little for its noise, up to noise^(1/3) max(|w|, 1), which is where a parameter that is zero
-    or tiny by accident ends.
+    The first step changes the parameter that it affects most by noise^(1/3), relative to that
+    parameter (absolute where it is zero): an absolute step destroys problems with parameters near
+    1e-7. It is widened where the function changes too little for its noise, which is where a
+    parameter that is tiny by accident ends. Not finite where w or the direction is not.
     Nocedal and Wright, Numerical Optimization, section 8.1.
     """
-    length = float(np.linalg.norm(direction))
-    if length == 0.0:
-        return np.zeros_like(function(w))
+    length = float(np.max(np.abs(direction), initial=0.0))
+    if length == 0.0 or not (np.isfinite(length) and np.all(np.isfinite(w))):
+        return 0.0 * length * function(w)
+    unit = direction / length
+    moved = unit != 0
+    size = np.maximum(np.abs(w[moved]), _SMALLEST)
+    size[w[moved] == 0] = 1.0
+    affected = float(np.max(np.abs(unit[moved]) / size))
     relative = noise ** (1 / 3)
-    nonzero = w != 0
-    affected = float(np.max(np.abs(direction[nonzero] / w[nonzero]), initial=0.0))
-    limit = relative * max(float(np.linalg.norm(w)), 1.0) / length
-    step = min(relative / affected, limit) if affected > 0 else limit
+    # Another parameter's size must not set the step: only those that move count.
+    limit = relative * max(float(np.max(np.abs(w[moved]))) if np.all(w[moved]) else 1.0, 1.0)
+    step = min(relative / affected, limit)
     while True:
-        plus, minus = function(w + step * direction), function(w - step * direction)
+        plus, minus = function(w + step * unit), function(w - step * unit)
         wider = min(step * _widening(plus, minus, step * affected, noise), limit)
-        if wider < 2 * step:
-            return np.asarray((plus - minus) / (2 * step))
+        if not wider >= 2 * step:
+            return np.asarray((plus - minus) * (length / (2 * step)))
         step = wider
 
 
 def _widening(plus: np.ndarray, minus: np.ndarray, relative: float, noise: float) -> float:
     """Factor on the step that balances truncation, relative², with rounding, noise over change."""
-    size = float(np.linalg.norm(plus) + np.linalg.norm(minus))
-    change = float(np.linalg.norm(plus - minus)) / size if size > 0 else 0.0
+    with np.errstate(over="ignore", invalid="ignore"):
+        size = float(np.linalg.norm(plus) + np.linalg.norm(minus))
+        change = float(np.linalg.norm(plus - minus)) / size if size > 0 else 0.0
     if not np.isfinite(change):
         return 1.0
     if change <= 10 * noise:

@@ -19,6 +19,7 @@ from gnmanifold.validation import (
     RandomState,
     as_generator,
     as_matrix,
+    frozen,
     one_of,
     positive,
     positive_int,
@@ -65,7 +66,7 @@ class FeedforwardNetwork(Model):
         c_sigma: float | Literal["auto"] = "auto",
         rng: RandomState = 0,
     ) -> None:
-        self.inputs = as_matrix("X", X)
+        self.inputs = frozen(as_matrix("X", X))
         hidden = widths if isinstance(widths, Sequence) else (widths,)
         self.widths = tuple(positive_int("widths", width) for width in hidden)
         if not self.widths:
@@ -88,7 +89,7 @@ class FeedforwardNetwork(Model):
         if self.train_output:
             self._shapes.append(self.output_weights.shape)
             layers.append(self.output_weights)
-        self.initial_parameters: np.ndarray = _flatten(layers)
+        self.initial_parameters: np.ndarray = frozen(_flatten(layers))
         self.num_parameters = self.initial_parameters.size
         self.num_outputs = len(self.inputs) * self.outputs
         self._offset = self._predict(self.initial_parameters) if self.centered else 0.0
@@ -172,7 +173,7 @@ class FeedforwardNetwork(Model):
         """Return the same network, same initialisation and centre, evaluated on other inputs."""
         other = copy(self)
         other.identity = uuid.uuid4().hex
-        other.inputs = as_matrix("X", X)
+        other.inputs = frozen(as_matrix("X", X))
         as_matrix("X", X, (len(other.inputs), self.inputs.shape[1]))
         other.num_outputs = len(other.inputs) * self.outputs
         other._offset = other._predict(self.initial_parameters) if self.centered else 0.0

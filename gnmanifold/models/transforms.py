@@ -8,7 +8,7 @@ from numpy.typing import ArrayLike
 
 from gnmanifold.errors import ArgumentError, ShapeError
 from gnmanifold.models.base import Model
-from gnmanifold.validation import as_vector, nonnegative, positive
+from gnmanifold.validation import as_vector, frozen, nonnegative, positive
 
 
 class _Rows(Model):
@@ -68,7 +68,7 @@ class Weighted(_Rows):
     """
 
     def __init__(self, model: Model, weights: ArrayLike) -> None:
-        self.weights = as_vector("weights", weights, _as_model("model", model).num_outputs)
+        self.weights = frozen(as_vector("weights", weights, _as_model("model", model).num_outputs))
         if not np.all(self.weights > 0):
             index = int(np.argmin(self.weights))
             raise ArgumentError(
@@ -82,7 +82,7 @@ class Centered(_Rows):
     """The model f(w) - f(w0), so that its predictions at `center` = w0 are zero."""
 
     def __init__(self, model: Model, center: ArrayLike) -> None:
-        self.center = as_vector("center", center, _as_model("model", model).num_parameters)
+        self.center = frozen(as_vector("center", center, _as_model("model", model).num_parameters))
         super().__init__(model, 1.0)
         self._offset = model(self.center)
 
@@ -106,9 +106,10 @@ class Graph(Model):
         self.num_outputs = model.num_outputs + model.num_parameters
         self.scale = model.scale
         self.initial_parameters = model.initial_parameters
-        self.multiple = as_vector(
-            "multiple", np.broadcast_to(multiple, (self.num_parameters,)), self.num_parameters
-        )
+        values = np.full(self.num_parameters, multiple) if np.ndim(multiple) == 0 else multiple
+        self.multiple = frozen(as_vector("multiple", values, self.num_parameters))
+        if np.any(self.multiple < 0):
+            raise ArgumentError(f"multiple must be >= 0, got {np.min(self.multiple):g}")
         self.output_multiple = nonnegative("output_multiple", output_multiple)
 
     def __call__(self, w: ArrayLike) -> Float[np.ndarray, " m"]:

@@ -16,7 +16,7 @@ from pymanopt.tools.printer import ColumnPrinter, VoidPrinter, print_list
 
 from gnmanifold.errors import GnmanifoldError, NonFiniteError
 from gnmanifold.linearization import Evaluations
-from gnmanifold.validation import nonnegative, positive
+from gnmanifold.validation import limit, nonnegative
 
 
 class StopReason(str, Enum):
@@ -24,18 +24,20 @@ class StopReason(str, Enum):
 
     GRADIENT = "Converged: the gradient norm is below min_gradient_norm."
     STEP = (
-        "Stopped: the last step is below min_step_size; the cost cannot be lowered further along "
-        "this direction in floating point, or the line search refused every trial."
+        "Stopped: the last step is shorter than min_step_size (a length: lower it for problems in "
+        "small units), or the line search refused every trial along this direction."
     )
     DIVERGED = (
         "Stopped: the gradient norm is below min_gradient_norm, but at a cost above the start's: "
         "the steps overshot; bound them with BackTracking(), a trust region or damping."
     )
     RADIUS = (
-        "Stopped: the trust region shrank below min_step_size; the cost cannot be lowered further "
-        "in floating point, or its derivatives are wrong (check_gradient, check_hessian)."
+        "Stopped: the trust region shrank below min_step_size: rounding hides further decrease, "
+        "units are small (lower it), or derivatives are wrong (check_gradient, check_hessian)."
     )
-    ITERATIONS = "Stopped: max_iterations reached; raise it or look at the log for stagnation."
+    ITERATIONS = (
+        "Stopped: max_iterations reached; the last point is returned, the log has the rest."
+    )
     TIME = "Stopped: max_time reached; the best point so far is returned."
     EVALUATIONS = "Stopped: max_cost_evaluations reached; the best point so far is returned."
     INTERRUPTED = "Stopped: interrupted by the user; the best point so far is returned."
@@ -64,6 +66,7 @@ class State:
     gradient: np.ndarray
     gradient_norm: float
     step_size: float = np.inf
+    failure: str = ""  # why there is no gradient at this point, which ends the run
 
     def record(self) -> dict[str, Any]:
         """What the log keeps of this state beside point and cost."""
@@ -107,11 +110,12 @@ class Optimizer(HostOptimizer):
         verbosity: int = 2,
         log_verbosity: int = 1,
     ) -> None:
-        positive("max_time", max_time)
-        nonnegative("max_iterations", max_iterations)
+        limit("max_time", max_time)
+        if max_iterations != 0:
+            limit("max_iterations", max_iterations)
         nonnegative("min_gradient_norm", min_gradient_norm)
         nonnegative("min_step_size", min_step_size)
-        positive("max_cost_evaluations", max_cost_evaluations)
+        limit("max_cost_evaluations", max_cost_evaluations)
         super().__init__(
             max_time=max_time,
             max_iterations=max_iterations,
@@ -129,14 +133,17 @@ class Optimizer(HostOptimizer):
     def _start(self, problem: Any, point: Any) -> State:
         """State before the first iteration; raises NonFiniteError for a cost that is not finite."""
         cost = problem.cost(point)
-        state = self._at(problem, State(0, point, cost, np.empty(0), np.inf))
         if not np.isfinite(cost):
             raise NonFiniteError(f"the cost at the initial point is {cost}: start elsewhere")
-        return state
+        gradient = problem.riemannian_gradient(point)
+        return State(0, point, cost, gradient, float(problem.manifold.norm(point, gradient)))
 
     def _at(self, problem: Any, state: S) -> S:
-        """The same state with the gradient of its point."""
-        gradient = problem.riemannian_gradient(state.point)
+        """The same state with the gradient of its point, or with the reason why it has none."""
+        try:
+            gradient = problem.riemannian_gradient(state.point)
+        except GnmanifoldError as error:
+            return replace(state, gradient_norm=np.nan, failure=str(error))
         norm = float(problem.manifold.norm(state.point, gradient))
         return replace(state, gradient=gradient, gradient_norm=norm)
 
@@ -161,10 +168,8 @@ class Optimizer(HostOptimizer):
         clock = _Clock(began, state.cost, counts, before)
         end: _End | None = None
         while end is None:
-            self._log_state(state, clock.used())
-            printer.print_row([state.iteration, state.cost, state.gradient_norm])
             best = state if state.cost <= best.cost else best
-            state, end = self._advance(problem, state, clock, callback)
+            state, end = self._advance(problem, state, clock, callback, printer)
         final = best if end.reason in _UNFINISHED else state
         if self._verbosity >= 1:
             print_list([end.sentence])
@@ -183,18 +188,38 @@ class Optimizer(HostOptimizer):
         )
 
     def _advance(
-        self, problem: Any, state: State, clock: _Clock, callback: Callback | None
+        self,
+        problem: Any,
+        state: State,
+        clock: _Clock,
+        callback: Callback | None,
+        printer: VoidPrinter,
     ) -> tuple[State, _End | None]:
         """Next state, or the same state and why the run ends there."""
         try:
+            self._log_state(state, clock.used())
+            printer.print_row([state.iteration, state.cost, state.gradient_norm])
             if callback is not None:
                 callback(state)
+            if state.failure:
+                return state, _End(StopReason.FAILED, state.failure)
             reason = self._stop(state, clock)
-            return (state, _End(reason)) if reason else (self._step(problem, state), None)
+            if reason:
+                return state, _End(reason)
         except KeyboardInterrupt:
             return state, _End(StopReason.INTERRUPTED)
-        except GnmanifoldError as error:
-            return state, _End(StopReason.FAILED, f" {error}")
+        return self._guarded_step(problem, state)
+
+    def _guarded_step(self, problem: Any, state: State) -> tuple[State, _End | None]:
+        """Next state, or the same one where the step was interrupted or failed numerically."""
+        try:
+            return self._step(problem, state), None
+        except KeyboardInterrupt:
+            return state, _End(StopReason.INTERRUPTED)
+        except NotImplementedError:  # nothing failed: something is missing
+            raise
+        except (GnmanifoldError, ArithmeticError, ValueError, RuntimeError) as error:
+            return state, _End(StopReason.FAILED, f"{type(error).__name__}: {error}")
 
     def _parameters(self) -> dict[str, Any]:
         """What the log says of the optimizer's own settings."""
@@ -205,7 +230,7 @@ class Optimizer(HostOptimizer):
         if state.gradient_norm <= self._min_gradient_norm:
             above = state.cost > clock.start_cost
             return StopReason.DIVERGED if above else StopReason.GRADIENT
-        if state.step_size < self._min_step_size:
+        if state.step_size == 0 or state.step_size < self._min_step_size:
             return StopReason.STEP
         if state.iteration >= self._max_iterations:
             return StopReason.ITERATIONS
@@ -242,7 +267,7 @@ class _End:
 
     @property
     def sentence(self) -> str:
-        return f"{self.reason}{self.detail}"
+        return f"{self.reason} Reason: {self.detail}" if self.detail else str(self.reason)
 
 
 @dataclass(frozen=True)

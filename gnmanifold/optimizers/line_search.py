@@ -11,8 +11,8 @@ from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
-from gnmanifold.errors import ArgumentError, GnmanifoldError
-from gnmanifold.validation import positive, positive_int
+from gnmanifold.errors import GnmanifoldError
+from gnmanifold.validation import fraction, positive, positive_int
 
 
 @runtime_checkable
@@ -69,8 +69,7 @@ class BackTracking:
 
     def __post_init__(self) -> None:
         for name in ("contraction", "sufficient_decrease"):
-            if not 0 < getattr(self, name) < 1:
-                raise ArgumentError(f"{name} must lie in (0, 1), got {getattr(self, name)}")
+            fraction(name, getattr(self, name))
         positive_int("max_trials", self.max_trials)
 
     def search(

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from pymanopt.optimizers import TrustRegions as HostTrustRegions
 
-from gnmanifold.errors import GnmanifoldError
+from gnmanifold.errors import ArgumentError, GnmanifoldError
 from gnmanifold.optimizers.base import Callback, Optimizer, Result, State, StopReason
 from gnmanifold.validation import positive, positive_int
 
@@ -56,9 +56,13 @@ class TrustRegions(Optimizer, HostTrustRegions):
         super().__init__(**limits)
         self.kappa, self.theta = positive("kappa", kappa), positive("theta", theta)
         self.rho_prime = positive("rho_prime", rho_prime)
+        if rho_prime >= 0.25:
+            raise ArgumentError(f"rho_prime must be below 1/4, where radii shrink, got {rho_prime}")
         self.rho_regularization = positive("rho_regularization", rho_regularization)
         self._radii: tuple[float | None, float | None] = (None, None)
         self._max_inner: int | None = None
+        # no least number of inner iterations: a second one after an exact first one is 0/0
+        self._min_inner = 0
 
     def run(
         self,
@@ -66,6 +70,7 @@ class TrustRegions(Optimizer, HostTrustRegions):
         *,
         initial_point: Any = None,
         callback: Callback | None = None,
+        mininner: int = 0,
         maxinner: int | None = None,
         Delta_bar: float | None = None,
         Delta0: float | None = None,
@@ -76,6 +81,7 @@ class TrustRegions(Optimizer, HostTrustRegions):
             Delta0 if Delta0 is None else positive("Delta0", Delta0),
             Delta_bar if Delta_bar is None else positive("Delta_bar", Delta_bar),
         )
+        configured._min_inner = mininner
         configured._max_inner = maxinner if maxinner is None else positive_int("maxinner", maxinner)
         return Optimizer.run(configured, problem, initial_point=initial_point, callback=callback)
 
@@ -103,7 +109,7 @@ class TrustRegions(Optimizer, HostTrustRegions):
             state.radius,
             self.theta,
             self.kappa,
-            0,  # no least number of inner iterations: a second one after an exact one is 0/0
+            self._min_inner,
             manifold.dim if self._max_inner is None else self._max_inner,
         )
         candidate, cost = self._try(problem, point, step)
@@ -124,11 +130,11 @@ class TrustRegions(Optimizer, HostTrustRegions):
             return tried
         length = float(manifold.norm(point, step))
         moved = replace(tried, point=candidate, cost=cost, step_size=length)
-        try:
-            return self._at(problem, moved)
-        except GnmanifoldError:  # no tangent space there: the region was too large
-            smaller = min(tried.radius, length) / 4
-            return replace(tried, accepted=False, rho=-np.inf, radius=smaller)
+        there = self._at(problem, moved)
+        if not there.failure or cost == 0:
+            return there
+        # No tangent space there: the region was too large.
+        return replace(tried, accepted=False, rho=-np.inf, radius=min(tried.radius, length) / 4)
 
     def _try(self, problem: Any, point: Any, step: Any) -> tuple[Any, float]:
         """Candidate and its cost; an infinite one where the retraction does not reach."""
