@@ -108,14 +108,22 @@ def table(title: str, points: np.ndarray, digits: int) -> None:
 
 
 def figure(newton: np.ndarray, gauss: np.ndarray) -> Figure:
-    drawing = Figure(figsize=(11, 4.6), layout="constrained")
-    left, right = drawing.subplots(1, 2)
-    left.plot(*newton.T, "o-", color=COLORS[1], lw=0.8, ms=4, label="Newton's method")
-    left.plot(*gauss.T, "o-", color=COLORS[0], ms=4, label="Gauss-Newton, minimum norm")
+    drawing = Figure(figsize=(14, 4.6), layout="constrained")
+    left, middle, right = drawing.subplots(1, 3)
+    for points, color, name in (
+        (newton, COLORS[1], "Newton's method"),
+        (gauss, COLORS[0], "Gauss-Newton, minimum norm"),
+    ):
+        left.plot(*points.T, "o-", color=color, lw=0.8, ms=4, label=name)
+        middle.plot(points[:, 0], "o-", color=color, lw=0.8, ms=4, label=name)
+    for k, (x, y) in enumerate(newton[:5]):
+        left.annotate(str(k), (x, y), xytext=(5, 5), textcoords="offset points")
     left.axhline(0, color="black", lw=1)
     left.annotate("solutions x₂ = 0", (2.0, 0.03))
     left.set(xlabel="x₁", ylabel="x₂", title="Iterates from (½, ½)")
     left.legend()
+    middle.set(xlabel="iteration", ylabel="x₁", title="Along the solutions, Newton never settles")
+    middle.legend()
     for name, step, color in (
         ("Newton flow: |∇f(x(t))| / |∇f(x₀)|", newton_step, COLORS[1]),
         ("Gauss-Newton flow: F(x(t)) / F(x₀)", minimum_norm_step, COLORS[0]),
@@ -123,15 +131,16 @@ def figure(newton: np.ndarray, gauss: np.ndarray) -> Figure:
         times, path = flow(step, START, 8.0)
         measure = _gradient_norm if step is newton_step else lambda x: float(model(x)[0])
         values = np.array([measure(point) for point in path])
-        right.semilogy(times, values / values[0], color=color, lw=2.5, label=name)
-        if step is newton_step:
-            right.plot(times[-1], values[-1] / values[0], "X", color=color, ms=10)
+        ends = step is newton_step
+        style = "X" if ends else "-"
+        right.semilogy(times, values / values[0], style, color=color, lw=2.5, ms=10, label=name)
+        if ends:
             note = f"the Newton flow ends at t = {times[-1]:.3f}\non a singular Hessian"
             right.annotate(note, (times[-1], 1.0), (1.2, 0.55), arrowprops={"arrowstyle": "->"})
     grid = np.linspace(0, 8)
     right.semilogy(grid, np.exp(-grid), "k:", label="exp(-t)")
     right.set(xlabel="time t", ylabel="fraction left", title="Flows from (½, ½)")
-    right.legend()
+    right.legend(loc="lower left")
     return drawing
 
 
@@ -144,6 +153,7 @@ def main(arguments: list[str] | None = None) -> dict[str, np.ndarray]:
     parser = argparse.ArgumentParser(description="Newton against Gauss-Newton")
     parser.add_argument("--quick", action="store_true", help="the same: this takes seconds")
     parser.parse_args(arguments)
+    print("Minimise f = ½F² with F(x) = x₂ sqrt(1 + x₁²), after N. Boumal's essay (2026)")
     newton = iterate(newton_step, START, 12)
     results = {
         "newton": newton,
@@ -151,7 +161,7 @@ def main(arguments: list[str] | None = None) -> dict[str, np.ndarray]:
         "minimum_norm": iterate(minimum_norm_step, START, 3),
         "second": iterate(minimum_norm_step, SECOND_START, 3),
     }
-    table("Newton's method from (½, ½): exact Hessians, no convergence", newton, 4)
+    table("Newton's method from (½, ½): f falls, x₁ never settles", newton, 4)
     table("Gauss-Newton, basic steps, as printed in the essay", results["basic"], 4)
     table("Gauss-Newton, minimum-norm steps -J⁺F", results["minimum_norm"], 6)
     table("Gauss-Newton, minimum-norm steps, second start", results["second"], 6)

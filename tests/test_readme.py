@@ -3,18 +3,32 @@
 import re
 from pathlib import Path
 
+import numpy as np
+import pytest
+from scipy.optimize import least_squares
+
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
 def test_code_runs_and_reaches_a_minimum(capsys):
-    (code,) = re.findall(r"```python\n(.+?)```", README, re.S)
+    code, _ = re.findall(r"```python\n(.+?)```", README, re.S)
     names = {}
     exec(compile(code, "README.md", "exec"), names)
     assert names["theirs"].gradient_norm < 1e-6
     assert names["ours"].gradient_norm < 1e-6
-    assert "stopped: Converged" in capsys.readouterr().out
+    assert names["theirs"].cost == pytest.approx(30.6694, abs=5e-5)
+    assert "; Converged" in capsys.readouterr().out
     assert len(code.strip().splitlines()) <= 17
+
+
+def test_curve_fit_runs_and_agrees_with_scipy(capsys):
+    _, code = re.findall(r"```python\n(.+?)```", README, re.S)
+    names = {}
+    exec(compile(code, "README.md", "exec"), names)
+    y, model = names["y"], names["model"]
+    reference = least_squares(lambda w: model(w) - y, [1, 1, 0], xtol=1e-14, ftol=1e-14, gtol=1e-14)
+    np.testing.assert_allclose(names["fit"].point, reference.x, rtol=1e-6)
 
 
 def test_commands_and_links_exist():
