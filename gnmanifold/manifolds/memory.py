@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 from jaxtyping import Float
+from numpy.typing import ArrayLike
 
 from gnmanifold.errors import ArgumentError
 from gnmanifold.geometry.geodesics import RETRACTIONS
@@ -96,9 +97,9 @@ class ModelManifold:
             self._value = lin.w, evaluate(lin)
         return self._value[1]
 
-    def _start(self, w: object) -> tuple[np.ndarray, np.ndarray]:
+    def _start(self, w: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
         """Checked parameters and their finite predictions, before any other work."""
-        w = as_vector("w", w, self.model.num_parameters)  # type: ignore[arg-type]
+        w = as_vector("w", w, self.model.num_parameters)
         psi = self._predict(w)
         require_finite(w, psi)
         return w, psi
