@@ -576,3 +576,13 @@ def test_gradients_that_are_not_finite_are_typed_errors():
         Delta0=1.0,
     )
     assert "weighted_hessian is nan" in result.stopping_criterion
+
+
+def test_a_saturated_loss_is_named_as_the_reason():
+    model = linear()
+    manifold = gn.ParameterManifold(model)
+    y = (np.arange(7) % 2).astype(float)
+    problem = gn.CompositeProblem(manifold, gn.Logistic(y))
+    result = GaussNewton(**QUIET).run(problem, initial_point=[1e6, 1e6, 1e6])
+    assert result.iterations == 1
+    assert "no curvature above rounding" in result.stopping_criterion

@@ -32,8 +32,13 @@ class ManifoldCheck:
             if not error <= self.tolerances[name]  # so that NaN fails
         }
 
-    def __bool__(self) -> bool:
+    @property
+    def verdict(self) -> bool:
+        """Whether every property holds."""
         return not self.failures
+
+    def __bool__(self) -> bool:
+        return self.verdict
 
     def __str__(self) -> str:
         lines = [f"{self.name}: {'passed' if self else 'FAILED'}"]

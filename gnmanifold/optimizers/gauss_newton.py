@@ -15,6 +15,11 @@ from gnmanifold.optimizers.base import Optimizer, State
 from gnmanifold.optimizers.line_search import LineSearch, UnitStep
 from gnmanifold.problems import CompositeProblem
 
+_FLAT = (
+    "the Gauss-Newton step is zero where the gradient is not, as the loss has no curvature above "
+    "rounding at these predictions; start closer to the data or take pymanopt's SteepestDescent"
+)
+
 
 @dataclass(frozen=True, eq=False)
 class GaussNewtonState(State):
@@ -64,9 +69,13 @@ class GaussNewton(Optimizer):
         return GaussNewtonState(**vars(super()._start(problem, point)))
 
     def _step(self, problem: Any, state: State) -> GaussNewtonState:
+        assert isinstance(state, GaussNewtonState)
         manifold, loss = problem.manifold, problem.loss
         local = manifold.at(state.point)
         velocity, rank = gauss_newton_velocity(local.lin, loss)
+        after = replace(state, iteration=state.iteration + 1, rank=rank)
+        if not velocity.any():
+            return replace(after, failure=_FLAT)
         slope = loss.gradient(local.lin.psi) @ local.lin.push(velocity)
         step_size, point = self.line_searcher.search(
             problem.cost,
@@ -76,11 +85,8 @@ class GaussNewton(Optimizer):
             state.cost,
             slope,
         )
-        moved = GaussNewtonState(
-            state.iteration + 1, point, state.cost, state.gradient, state.gradient_norm, step_size
-        )
-        moved = replace(moved, rank=rank)
-        return self._at(problem, replace(moved, cost=problem.cost(point))) if step_size else moved
+        after = replace(after, point=point, step_size=step_size)
+        return self._at(problem, replace(after, cost=problem.cost(point))) if step_size else after
 
 
 def gauss_newton_velocity(lin: Linearization, loss: Loss) -> tuple[np.ndarray, int]:
