@@ -9,10 +9,15 @@
 
 # %%
 import argparse
+import os
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
+
+# NumPy and SciPy have a pool of threads each; on a busy machine they wait for one another, and a
+# problem of this size gains nothing from them. This must come before they are loaded.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 import numpy as np
 import pymanopt.optimizers as host

@@ -1,3 +1,8 @@
+import os
+
+# Small problems gain nothing from BLAS threads, and on a busy machine lose a factor of twenty.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
 from jaxtyping import install_import_hook
 
 # Types and shapes are checked while the tests run, and only then; not where a test hands over a
