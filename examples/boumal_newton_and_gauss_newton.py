@@ -85,7 +85,7 @@ def flow(
     def singular(_: float, point: np.ndarray) -> float:
         return float(np.linalg.det(gradient_and_hessian(point)[1])) / point[1] ** 2
 
-    singular.terminal = step is newton_step  # type: ignore[attr-defined]
+    singular.terminal = step is newton_step
     path = solve_ivp(
         lambda _, point: step(point),
         (0.0, horizon),

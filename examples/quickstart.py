@@ -32,7 +32,8 @@ LEGEND = """
 f(B) the prediction surface, JᵀJ the parameters with the Gauss-Newton metric (isometric to it),
 damped 0.99 JᵀJ + 0.01 α² I, Euclidean the identity. |grad| is the gradient's norm in the metric of
 its row. f values, J Jacobians, Jv products with J or Jᵀ without forming it, D²f second directional
-derivatives. There are several minima (30.599, 30.669 and others); a run ends in one of them."""
+derivatives. There are several local minima: rows that converged to different costs ended in
+different ones."""
 
 # %% [markdown]
 # ## The problem

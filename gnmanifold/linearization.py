@@ -60,7 +60,7 @@ class Linearization:
     @cached_property
     def jacobian(self) -> Float[np.ndarray, "n p"]:
         """Jacobian Df(w), shape (n, p)."""
-        require_finite(self.w, self.w if self.known_psi is None else self.psi)
+        require_finite(self.w, self.known_psi)
         self.counts.jacobians += 1
         with np.errstate(all="ignore"):
             J = self.model.jacobian(self.w)
@@ -162,13 +162,13 @@ def _finite(name: str, value: np.ndarray) -> np.ndarray:
     return value
 
 
-def require_finite(w: np.ndarray, psi: np.ndarray) -> None:
-    """Raise NonFiniteError naming the first bad parameter or output."""
+def require_finite(w: np.ndarray, psi: np.ndarray | None) -> None:
+    """Raise NonFiniteError naming the first bad parameter, or output where those are known."""
     index = first_nonfinite(w)
     if index is not None:
         raise NonFiniteError(f"parameter {index} is {w[index]}: start from finite parameters")
-    index = first_nonfinite(psi)
-    if index is not None:
+    index = None if psi is None else first_nonfinite(psi)
+    if psi is not None and index is not None:
         raise NonFiniteError(
             f"the model's output {index} is {psi[index]} at |w| = {np.linalg.norm(w):.3g}: at the "
             "start, check the model's data for NaN or start elsewhere; on the way, bound the steps "

@@ -12,6 +12,8 @@ from scipy.special import expit, logsumexp, softmax
 from gnmanifold.errors import ArgumentError
 from gnmanifold.validation import as_matrix, as_vector, frozen, nonnegative, positive, positive_int
 
+_RECODE = ": recode it, as in (y + 1) / 2 for classes named -1 and 1"
+
 
 class Loss(ABC):
     """A convex function g: R^n -> R of the predictions ψ, with ν I <= ∇²g <= μ I.
@@ -130,7 +132,7 @@ class Logistic(_Elementwise):
     mu = 0.25
 
     def __init__(self, y: ArrayLike) -> None:
-        self.targets = frozen(_bounded("y", as_vector("y", y), 0.0, 1.0))
+        self.targets = frozen(_bounded("y", as_vector("y", y), 0.0, 1.0, _RECODE))
         self.num_outputs = self.targets.size
 
     def value(self, psi: ArrayLike) -> np.float64:
@@ -303,13 +305,15 @@ def _centred(pi: np.ndarray, u: np.ndarray) -> np.ndarray:
     return np.asarray(u - np.sum(pi * u, axis=1, keepdims=True))
 
 
-def _bounded(name: str, targets: np.ndarray, low: float, high: float) -> np.ndarray:
+def _bounded(
+    name: str, targets: np.ndarray, low: float, high: float, remedy: str = ""
+) -> np.ndarray:
     outside = np.flatnonzero((targets < low) | (targets > high))
     if outside.size:
         index = int(outside[0])
         raise ArgumentError(
-            f"{name} must lie in [{low:g}, {high:g}], but {name}[{index}] is {targets[index]:g}: "
-            "recode it, as in (y + 1) / 2 for classes named -1 and 1"
+            f"{name} must lie in [{low:g}, {high:g}], but {name}[{index}] is {targets[index]:g}"
+            f"{remedy}"
         )
     return targets
 

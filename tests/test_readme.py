@@ -19,7 +19,7 @@ def test_code_runs_and_reaches_a_minimum(capsys):
     assert names["ours"].gradient_norm < 1e-6
     assert names["theirs"].cost == pytest.approx(30.6694, abs=5e-5)
     assert "; Converged" in capsys.readouterr().out
-    assert len(code.strip().splitlines()) <= 17
+    assert len(code.strip().splitlines()) <= 15
 
 
 def test_curve_fit_runs_and_agrees_with_scipy(capsys):

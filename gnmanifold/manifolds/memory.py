@@ -11,6 +11,7 @@ from gnmanifold.geometry.geodesics import RETRACTIONS
 from gnmanifold.linearization import Evaluations, Linearization, evaluate, require_finite
 from gnmanifold.metrics import LocalMetric, Metric
 from gnmanifold.models import Model
+from gnmanifold.models.base import as_model
 from gnmanifold.validation import RandomState, as_generator, as_vector, one_of, positive
 
 
@@ -30,11 +31,7 @@ class ModelManifold:
         typical_dist: float | None,
         rng: RandomState,
     ) -> None:
-        if not isinstance(model, Model):
-            raise ArgumentError(
-                f"model must be a gnmanifold model, got {type(model).__name__}: "
-                "wrap a function in CallableModel or AutogradModel"
-            )
+        as_model("model", model)
         if not isinstance(metric, Metric):
             raise ArgumentError(f"metric must be a gnmanifold metric, got {metric!r}")
         self._check_model(model, metric)

@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Float
 from numpy.typing import ArrayLike
 
+from gnmanifold.errors import ArgumentError
 from gnmanifold.models.differences import EPS, central_difference
 from gnmanifold.validation import as_vector
 
@@ -75,3 +76,13 @@ class Model(ABC):
 
     def _outputs(self, name: str, value: ArrayLike) -> Float[np.ndarray, " n"]:
         return as_vector(name, value, self.num_outputs, finite=False)
+
+
+def as_model(name: str, model: Any) -> Model:
+    """Return `model` if it is one, or raise an ArgumentError that names the argument."""
+    if not isinstance(model, Model):
+        raise ArgumentError(
+            f"{name} must be a gnmanifold model, got {type(model).__name__}: "
+            "wrap a function in CallableModel or AutogradModel"
+        )
+    return model

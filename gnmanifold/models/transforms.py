@@ -7,7 +7,7 @@ from jaxtyping import Float
 from numpy.typing import ArrayLike
 
 from gnmanifold.errors import ArgumentError, ShapeError
-from gnmanifold.models.base import Model
+from gnmanifold.models.base import Model, as_model
 from gnmanifold.validation import as_vector, frozen, nonnegative, positive
 
 
@@ -15,7 +15,7 @@ class _Rows(Model):
     """A model whose outputs are those of another, each multiplied by its own positive number."""
 
     def __init__(self, model: Model, factors: float | np.ndarray) -> None:
-        self.model = _as_model("model", model)
+        self.model = as_model("model", model)
         self.num_parameters = model.num_parameters
         self.num_outputs = model.num_outputs
         self.scale = model.scale
@@ -68,7 +68,7 @@ class Weighted(_Rows):
     """
 
     def __init__(self, model: Model, weights: ArrayLike) -> None:
-        self.weights = frozen(as_vector("weights", weights, _as_model("model", model).num_outputs))
+        self.weights = frozen(as_vector("weights", weights, as_model("model", model).num_outputs))
         if not np.all(self.weights > 0):
             index = int(np.argmin(self.weights))
             raise ArgumentError(
@@ -82,7 +82,7 @@ class Centered(_Rows):
     """The model f(w) - f(w0), so that its predictions at `center` = w0 are zero."""
 
     def __init__(self, model: Model, center: ArrayLike) -> None:
-        self.center = frozen(as_vector("center", center, _as_model("model", model).num_parameters))
+        self.center = frozen(as_vector("center", center, as_model("model", model).num_parameters))
         super().__init__(model, 1.0)
         self._offset = model(self.center)
 
@@ -101,7 +101,7 @@ class Graph(Model):
     def __init__(
         self, model: Model, multiple: float | ArrayLike, output_multiple: float = 1.0
     ) -> None:
-        self.model = _as_model("model", model)
+        self.model = as_model("model", model)
         self.num_parameters = model.num_parameters
         self.num_outputs = model.num_outputs + model.num_parameters
         self.scale = model.scale
@@ -153,7 +153,7 @@ class Composed(Model):
     """
 
     def __init__(self, outer: Model, inner: Model) -> None:
-        self.outer, self.inner = _as_model("outer", outer), _as_model("inner", inner)
+        self.outer, self.inner = as_model("outer", outer), as_model("inner", inner)
         if inner.num_outputs != outer.num_parameters:
             raise ShapeError(
                 f"the inner model must have as many outputs as the outer one has parameters, "
@@ -193,12 +193,3 @@ class Composed(Model):
         bent = self.outer.weighted_hessian(middle, z, self.inner.jvp(w, a))
         turned = self.inner.weighted_hessian(w, self.outer.vjp(middle, z), a)
         return self.inner.vjp(w, bent) + turned
-
-
-def _as_model(name: str, model: Model) -> Model:
-    if not isinstance(model, Model):
-        raise ArgumentError(
-            f"{name} must be a gnmanifold model, got {type(model).__name__}: "
-            "wrap a function in CallableModel or AutogradModel"
-        )
-    return model

@@ -11,7 +11,7 @@ from pymanopt.optimizers import TrustRegions as HostTrustRegions
 
 from gnmanifold.errors import ArgumentError, GnmanifoldError
 from gnmanifold.optimizers.base import Callback, Optimizer, Result, State, StopReason
-from gnmanifold.validation import positive, positive_int
+from gnmanifold.validation import nonnegative, positive, positive_int
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,7 +40,7 @@ class TrustRegions(Optimizer, HostTrustRegions):
     first one is the length of the Cauchy step at the start (an eighth of the manifold's typical
     distance where the curvature is not positive), the largest one the larger of eight times that
     and the typical distance. pymanopt's `maxinner`, `Delta_bar`, `Delta0` of `run` set them.
-    Raises ArgumentError for radii that are not positive.
+    Raises ArgumentError for radii that are not positive and settings out of range.
     Absil, Baker and Gallivan, Found. Comput. Math. 7 (2007); Conn, Gould and Toint, ch. 17.4.
     """
 
@@ -81,7 +81,7 @@ class TrustRegions(Optimizer, HostTrustRegions):
             Delta0 if Delta0 is None else positive("Delta0", Delta0),
             Delta_bar if Delta_bar is None else positive("Delta_bar", Delta_bar),
         )
-        configured._min_inner = mininner
+        configured._min_inner = int(nonnegative("mininner", mininner))
         configured._max_inner = maxinner if maxinner is None else positive_int("maxinner", maxinner)
         return Optimizer.run(configured, problem, initial_point=initial_point, callback=callback)
 
@@ -131,7 +131,7 @@ class TrustRegions(Optimizer, HostTrustRegions):
         length = float(manifold.norm(point, step))
         moved = replace(tried, point=candidate, cost=cost, step_size=length)
         there = self._at(problem, moved)
-        if not there.failure or cost == 0:
+        if not there.failure or cost == 0:  # a perfect fit ends the run, tangent space or not
             return there
         # No tangent space there: the region was too large.
         return replace(tried, accepted=False, rho=-np.inf, radius=min(tried.radius, length) / 4)
