@@ -11,6 +11,12 @@ from gnmanifold.plotting import plot_check
 START = np.array([3.0, 1.2, 0.5])
 
 
+@pytest.fixture(autouse=True)
+def seeded_pymanopt():
+    """pymanopt draws points, and vectors that are no arrays, from NumPy's global state."""
+    np.random.seed(0)  # noqa: NPY002
+
+
 class Problem:
     """The least that the checks need of a problem, with a right and a wrong part to choose."""
 
