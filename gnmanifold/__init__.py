@@ -1,6 +1,6 @@
 """Gauss-Newton as Riemannian optimization: prediction surfaces and metrics for pymanopt."""
 
-from gnmanifold import datasets, optimizers
+from gnmanifold import datasets, geometry, optimizers
 from gnmanifold.checks import (
     check_gradient,
     check_hessian,
@@ -12,6 +12,8 @@ from gnmanifold.errors import (
     ForeignPointError,
     GeodesicError,
     GnmanifoldError,
+    IndefiniteError,
+    LeftBallWarning,
     NonFiniteError,
     NotAnImmersionError,
     RankDeficientError,
@@ -29,7 +31,14 @@ from gnmanifold.losses import (
     StronglyConvex,
 )
 from gnmanifold.manifolds import OutputManifold, OutputPoint, ParameterManifold
-from gnmanifold.metrics import EuclideanMetric, GaussNewtonMetric, LevenbergMarquardtMetric
+from gnmanifold.metrics import (
+    EuclideanMetric,
+    FisherMetric,
+    GaussNewtonMetric,
+    GeneralizedGaussNewtonMetric,
+    HessianMetric,
+    LevenbergMarquardtMetric,
+)
 from gnmanifold.models import (
     AutogradModel,
     CallableModel,
@@ -39,6 +48,7 @@ from gnmanifold.models import (
     Graph,
     Model,
     Scaled,
+    SquareRoot,
     Weighted,
 )
 from gnmanifold.problems import CompositeProblem
@@ -55,11 +65,16 @@ __all__ = [
     "EuclideanMetric",
     "Evaluations",
     "FeedforwardNetwork",
+    "FisherMetric",
     "ForeignPointError",
     "GaussNewtonMetric",
+    "GeneralizedGaussNewtonMetric",
     "GeodesicError",
     "GnmanifoldError",
     "Graph",
+    "HessianMetric",
+    "IndefiniteError",
+    "LeftBallWarning",
     "LevenbergMarquardtMetric",
     "Linearization",
     "Logistic",
@@ -76,6 +91,7 @@ __all__ = [
     "Scaled",
     "ShapeError",
     "Softmax",
+    "SquareRoot",
     "SquaredError",
     "StronglyConvex",
     "UnderdeterminedError",
@@ -85,5 +101,6 @@ __all__ = [
     "check_manifold",
     "check_retraction",
     "datasets",
+    "geometry",
     "optimizers",
 ]

@@ -49,9 +49,30 @@ class RankDeficientError(GnmanifoldError, np.linalg.LinAlgError):
         return type(self), (self.rank, self.expected, self.singular_values, remedy)
 
 
+class IndefiniteError(GnmanifoldError, np.linalg.LinAlgError):
+    """A Hessian that should serve as a metric is not positive definite; see `smallest`."""
+
+    def __init__(self, smallest: float) -> None:
+        self.smallest = smallest
+        super().__init__(
+            f"the Hessian is no metric here: its smallest eigenvalue is {smallest:.3g}; start "
+            "closer to a minimum, or take a Gauss-Newton metric, which is never indefinite"
+        )
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return type(self), (self.smallest,)
+
+
 class GeodesicError(GnmanifoldError, ArithmeticError):
     """A geodesic could not be followed as far as asked: it leaves the domain of the model."""
 
 
-class NotAnImmersionError(GnmanifoldError, TypeError):
-    """A metric was asked for a connection although no fixed immersion induces it."""
+class LeftBallWarning(UserWarning):
+    """A retraction ended outside the ball B of parameters that the manifold was made with."""
+
+
+class NotAnImmersionError(GnmanifoldError, TypeError, NotImplementedError):
+    """A metric was asked for a connection although no fixed immersion induces it.
+
+    A NotImplementedError too, which is how pymanopt says that a manifold lacks a method.
+    """

@@ -6,7 +6,8 @@ operations, each numerically right in one place:
     lstsq(u)    B⁺u                    project(x)  B B⁺ x
     lift(c)     B (BᵀB)⁻¹ c            solve(c)    (BᵀB)⁻¹ c
 
-A root that is not taller than wide is handled through its transpose, in m x m arithmetic.
+Each takes a vector or the columns of a matrix. A root that is not taller than wide is handled
+through its transpose, in m x m arithmetic.
 """
 
 from abc import ABC, abstractmethod
@@ -43,14 +44,14 @@ class Root:
     def matvec(self, a: np.ndarray) -> np.ndarray:
         """Product B a."""
         top = self.matrix @ a
-        return top if self.diagonal is None else np.concatenate([top, self.diagonal * a])
+        return top if self.diagonal is None else np.concatenate([top, _rows(self.diagonal, a)])
 
     def rmatvec(self, u: np.ndarray) -> np.ndarray:
         """Product Bᵀu; a u of length m stands for [u; 0]."""
         rows = len(self.matrix)
         result = self.matrix.T @ u[:rows]
         if self.diagonal is not None and len(u) > rows:
-            result += self.diagonal * u[rows:]
+            result += _rows(self.diagonal, u[rows:])
         return result
 
 
@@ -158,8 +159,8 @@ class _CholeskyFactor(Factor):
         return self._root.matvec(self.lstsq(x))
 
     def _gram(self, c: np.ndarray) -> np.ndarray:
-        solution, _ = lapack.dpotrs(self._triangle, c / self._scale)
-        return solution / self._scale
+        solution, _ = lapack.dpotrs(self._triangle, _rows(1 / self._scale, c))
+        return _rows(1 / self._scale, solution)
 
 
 class _QRFactor(Factor):
@@ -193,13 +194,14 @@ class _QRFactor(Factor):
         return np.asarray(solution)
 
     def _rotate(self, vector: np.ndarray, transposed: str) -> np.ndarray:
-        padded = np.zeros((self._length, 1), order="F")
-        padded[: len(vector), 0] = vector
-        lwork = 32  # a vector needs one block
+        columns = vector.reshape(len(vector), -1)
+        padded = np.zeros((self._length, columns.shape[1]), order="F")
+        padded[: len(columns)] = columns
+        lwork = 32 * columns.shape[1]  # a block for each column
         rotated, _, _ = lapack.dormqr(
             "L", transposed, self._reflectors, self._tau, padded, lwork, overwrite_c=1
         )
-        return np.asarray(rotated[:, 0])
+        return np.asarray(rotated).reshape(self._length, *vector.shape[1:])
 
 
 class _TruncatedFactor(Factor):
@@ -296,19 +298,24 @@ class _KernelFactor(Factor):
 
     def lstsq(self, u: np.ndarray) -> np.ndarray:
         rows = len(self._root.matrix)
-        a = self._tall.lift(u[:rows])[: self._parameters] / self._diagonal
-        return a if len(u) == rows else a + self.solve(self._diagonal * u[rows:])
+        a = _rows(1 / self._diagonal, self._tall.lift(u[:rows])[: self._parameters])
+        return a if len(u) == rows else a + self.solve(_rows(self._diagonal, u[rows:]))
 
     def lift(self, c: np.ndarray) -> np.ndarray:
         return self._root.matvec(self.solve(c))
 
     def solve(self, c: np.ndarray) -> np.ndarray:
-        scaled = c / self._diagonal
+        scaled = _rows(1 / self._diagonal, c)
         removed = self._tall.project(scaled)[: self._parameters]
-        return (scaled - removed) / self._diagonal
+        return _rows(1 / self._diagonal, scaled - removed)
 
     def project(self, x: np.ndarray) -> np.ndarray:
         return self._root.matvec(self.lstsq(x))
+
+
+def _rows(factors: np.ndarray, columns: np.ndarray) -> np.ndarray:
+    """Vector, or each column of a matrix, with its entries multiplied by `factors`."""
+    return (factors * columns.T).T
 
 
 def _cholesky(root: Root) -> Factor | None:

@@ -22,13 +22,17 @@ _REMEDY = (
 
 @dataclass
 class Evaluations:
-    """Counts of what was computed: values of f, Jacobians, directional products and so on."""
+    """Counts of what was computed: values of f, Jacobians, directional products and so on.
+
+    `second_derivatives` are directional, `integrations` solutions of differential equations.
+    """
 
     values: int = 0
     jacobians: int = 0
     products: int = 0
     second_derivatives: int = 0
     factorizations: int = 0
+    integrations: int = 0
 
 
 @dataclass(frozen=True, eq=False)
@@ -135,6 +139,16 @@ class Linearization:
         self.counts.second_derivatives += 1
         return _finite("second_derivative", self.model.second_derivative(self.w, a, b))
 
+    def jacobian_derivative(self, a: np.ndarray) -> Float[np.ndarray, "n p"]:
+        """Derivative D²f(w)[a, ·] of the Jacobian along a, shape (n, p)."""
+        self.counts.second_derivatives += self.model.num_parameters
+        return _finite("jacobian_derivative", self.model.jacobian_derivative(self.w, a))
+
+    def hessian_matrix(self, z: np.ndarray) -> Float[np.ndarray, "p p"]:
+        """Matrix Σ_i z_i ∇²f_i(w), shape (p, p)."""
+        columns = [self.weighted_hessian(z, e) for e in np.eye(self.model.num_parameters)]
+        return np.column_stack(columns)
+
     def weighted_hessian(self, z: np.ndarray, a: np.ndarray) -> Float[np.ndarray, " p"]:
         """Product (Σ_i z_i ∇²f_i(w)) a, shape (p,)."""
         self.counts.second_derivatives += 1
@@ -157,7 +171,7 @@ def _finite(name: str, value: np.ndarray) -> np.ndarray:
     index = first_nonfinite(value)
     if index is not None:
         raise NonFiniteError(
-            f"the model's {name} is {value[index]} in entry {index}: check that derivative"
+            f"the model's {name} is {value.flat[index]} in entry {index}: check that derivative"
         )
     return value
 

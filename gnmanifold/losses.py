@@ -7,6 +7,7 @@ from abc import ABC, abstractmethod
 import numpy as np
 from jaxtyping import Float
 from numpy.typing import ArrayLike
+from scipy.integrate import quad
 from scipy.special import expit, logsumexp, softmax
 
 from gnmanifold.errors import ArgumentError
@@ -52,6 +53,19 @@ class Loss(ABC):
         psi = self._vector("psi", psi)
         return self._residual(psi, self.gradient(psi), 0.0)
 
+    def hessian_solve(self, psi: ArrayLike, x: ArrayLike) -> Float[np.ndarray, " n"]:
+        """Solution u of ∇²g(ψ) u = x, one of several where the Hessian is singular."""
+        return self._solve(self._vector("psi", psi), self._vector("x", x), 0.0)
+
+    @property
+    def information(self) -> Loss:
+        """Loss whose Hessian is the Fisher information of ψ under the likelihood e^-g.
+
+        The loss itself for an exponential family in its natural parameters.
+        Raises ArgumentError for a loss that is no likelihood.
+        """
+        return self
+
     @property
     def reach(self) -> float:
         """Distance |∇g(0)|/μ (μ = 1 where unbounded) that predictions have to travel from zero."""
@@ -65,6 +79,10 @@ class Loss(ABC):
     @abstractmethod
     def _residual(self, psi: np.ndarray, gradient: np.ndarray, shift: float) -> np.ndarray:
         """Vector that the transpose of the root of `_root` maps to `gradient`."""
+
+    @abstractmethod
+    def _solve(self, psi: np.ndarray, x: np.ndarray, shift: float) -> np.ndarray:
+        """Solution with ∇²g(ψ) + shift I."""
 
     def _vector(self, name: str, value: ArrayLike) -> np.ndarray:
         return as_vector(name, value, self.num_outputs, finite=False)
@@ -93,8 +111,10 @@ class _Elementwise(Loss):
 
     def _residual(self, psi: np.ndarray, gradient: np.ndarray, shift: float) -> np.ndarray:
         root = np.sqrt(self._curvature(psi) + shift)
-        # A curvature that underflowed to zero leaves nothing to solve for in that output.
-        return np.divide(gradient, root, out=np.zeros_like(gradient), where=root > 0)
+        return _divide(gradient, root)
+
+    def _solve(self, psi: np.ndarray, x: np.ndarray, shift: float) -> np.ndarray:
+        return _divide(x, self._curvature(psi) + shift)
 
 
 class SquaredError(_Elementwise):
@@ -196,6 +216,20 @@ class PseudoHuber(_Elementwise):
         residual, stretch = self._stretch(self._vector("psi", psi))
         return residual / stretch
 
+    @property
+    def information(self) -> Loss:
+        """The squared error weighted with E g'², the information of a location parameter."""
+        wide = 40 * max(1 / self.delta, 1.0)
+        density = PseudoHuber([0.0], self.delta)
+        weight, mass = (
+            quad(lambda r, power=power: density._tilted(r, power), 0, wide, limit=200)[0]
+            for power in (2, 0)
+        )
+        return SquaredError(self.targets, weight / mass)
+
+    def _tilted(self, r: float, power: int) -> float:
+        return float(self.gradient([r])[0] ** power * np.exp(-self.value([r])))
+
     def _curvature(self, psi: np.ndarray) -> np.ndarray:
         return self._stretch(psi)[1] ** -3.0
 
@@ -253,8 +287,18 @@ class Softmax(Loss):
         # The gradient of the cross-entropy sums to zero over the classes of a sample, which
         # makes it the image of gradient/sqrt(π); what `shift` adds to it is shift ψ.
         own = gradient - shift * psi
-        residual = np.divide(own, np.sqrt(pi), out=np.zeros_like(own), where=pi > 0)
+        residual = _divide(own, np.sqrt(pi))
         return np.concatenate([residual, np.sqrt(shift) * psi]) if shift > 0 else residual
+
+    def _solve(self, psi: np.ndarray, x: np.ndarray, shift: float) -> np.ndarray:
+        pi = self._probability(psi)
+        u = _divide(self._logits(x), pi + shift)
+        if shift > 0:  # Sherman and Morrison, with 1 = Σπ inside the denominator
+            share = pi / (pi + shift)
+            u = u + share * np.sum(pi * u, axis=1, keepdims=True) / (
+                shift * np.sum(share, axis=1, keepdims=True)
+            )
+        return u.ravel()
 
     def _logits(self, flat: np.ndarray) -> np.ndarray:
         return flat.reshape(-1, self.num_classes)
@@ -293,11 +337,24 @@ class StronglyConvex(Loss):
     def third_product(self, psi: ArrayLike, u: ArrayLike, v: ArrayLike) -> Float[np.ndarray, " n"]:
         return self.loss.third_product(psi, u, v)
 
+    @property
+    def information(self) -> Loss:
+        """None: the added term is a prior and no likelihood."""
+        raise ArgumentError("StronglyConvex is no likelihood: take the Fisher metric of its loss")
+
     def _root(self, psi: np.ndarray, columns: np.ndarray, shift: float) -> np.ndarray:
         return self.loss._root(psi, columns, shift + self.added)
 
+    def _solve(self, psi: np.ndarray, x: np.ndarray, shift: float) -> np.ndarray:
+        return self.loss._solve(psi, x, shift + self.added)
+
     def _residual(self, psi: np.ndarray, gradient: np.ndarray, shift: float) -> np.ndarray:
         return self.loss._residual(psi, gradient, shift + self.added)
+
+
+def _divide(x: np.ndarray, curvature: np.ndarray) -> np.ndarray:
+    """Quotient, zero where the curvature underflowed and leaves nothing to solve for."""
+    return np.divide(x, curvature, out=np.zeros_like(x), where=curvature > 0)
 
 
 def _centred(pi: np.ndarray, u: np.ndarray) -> np.ndarray:

@@ -11,6 +11,7 @@ from gnmanifold.errors import ArgumentError, NonFiniteError, ShapeError
 from gnmanifold.losses import Loss
 from gnmanifold.manifolds import OutputManifold, ParameterManifold
 from gnmanifold.metrics import LocalMetric
+from gnmanifold.metrics.induced import induced
 from gnmanifold.validation import first_nonfinite
 
 
@@ -27,7 +28,7 @@ class _Gradient:
 
     @cached_property
     def normal(self) -> np.ndarray:
-        return self.local.normal(self.covector, self.velocity)
+        return induced(self.local).normal(self.covector, self.velocity)
 
 
 class CompositeProblem(pymanopt.Problem):
@@ -91,6 +92,7 @@ class CompositeProblem(pymanopt.Problem):
         return self.manifold.composite_hessian(
             local,
             self._gradient(local).normal,
+            self._gradient(local).velocity,
             lambda u: self.loss.hessian_product(psi, u),
             tangent_vector,
         )

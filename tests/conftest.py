@@ -5,8 +5,8 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 from jaxtyping import install_import_hook
 
-# Types and shapes are checked while the tests run, and only then; not where a test hands over a
-# wrong type on purpose, to read the package's own error.
+# Types and shapes are checked in a run of its own, test_shapes.py, since that makes small calls
+# ten times slower; not where tests hand over wrong types on purpose, to read the package's errors.
 CHECKED = [
     f"gnmanifold.{name}"
     for name in (
@@ -15,11 +15,14 @@ CHECKED = [
         "models.autograd",
         "models.callables",
         "models.differences",
+        "models.square_root",
         "factorization",
         "linearization",
-        "metrics",
+        "metrics.ambient",
+        "metrics.induced",
         "geometry",
     )
 ]
-with install_import_hook(CHECKED, "beartype.beartype"):
-    import gnmanifold  # noqa: F401
+if os.environ.get("GNMANIFOLD_CHECK_SHAPES"):
+    with install_import_hook(CHECKED, "beartype.beartype"):
+        import gnmanifold  # noqa: F401

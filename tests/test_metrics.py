@@ -3,6 +3,7 @@ import pytest
 from zoo import linear, network
 
 import gnmanifold as gn
+from gnmanifold.metrics.induced import induced
 
 
 def wide_model():
@@ -84,9 +85,10 @@ def test_marquardts_scaling_has_no_connection():
     metric = gn.LevenbergMarquardtMetric(0.5, scaling="marquardt")
     local = metric.at(gn.Linearization(model, model.initial_parameters))
     with pytest.raises(gn.NotAnImmersionError, match="no fixed immersion"):
-        local.christoffel(np.ones(12), np.ones(12))
-    with pytest.raises(gn.NotAnImmersionError):
-        local.normal(np.ones(20))
+        induced(local)
+    manifold = gn.ParameterManifold(model, metric)
+    with pytest.raises(gn.NotAnImmersionError, match="descent and flows"):
+        manifold.christoffel(model.initial_parameters, np.ones(12), np.ones(12))
     with pytest.raises(gn.ArgumentError, match="retraction must be 'first_order'"):
         gn.ParameterManifold(model, metric, retraction="second_order")
 
@@ -138,6 +140,7 @@ def test_linearization_is_lazy_and_counts():
         "products": 1,
         "second_derivatives": 0,
         "factorizations": 1,
+        "integrations": 0,
     }
     assert lin.rank == 3
     assert lin.condition == pytest.approx(

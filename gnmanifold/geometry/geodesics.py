@@ -1,17 +1,126 @@
 """Geodesics of an immersed metric, and retractions that agree with them to some order."""
 
+from __future__ import annotations
+
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float
-from scipy.integrate import solve_ivp
+from scipy.integrate import OdeSolution, solve_ivp
 
 from gnmanifold.errors import GeodesicError
 from gnmanifold.linearization import Linearization
-from gnmanifold.metrics import LocalMetric, Metric
+from gnmanifold.metrics import InducedMetric, LocalMetric, Metric
+from gnmanifold.metrics.induced import induced
 
-_TOLERANCE = 1e-12
+TOLERANCE = 1e-12
 _MAX_EVALUATIONS = 1500  # a geodesic that takes more is stuck at the edge of the domain
+
+State = tuple[np.ndarray, np.ndarray]
+
+
+def neighbour(metric: Metric, local: LocalMetric, w: np.ndarray) -> InducedMetric:
+    """Metric tensor at other parameters of the same model, counted with the same counts."""
+    lin = local.lin
+    return induced(metric.at(Linearization(lin.model, w, counts=lin.counts, solver=lin.solver)))
+
+
+def integrate(
+    local: LocalMetric,
+    derivative: Callable[[float, np.ndarray], np.ndarray],
+    start: np.ndarray,
+    span: tuple[float, float],
+    scale: float,
+    tolerance: float = TOLERANCE,
+    **options: Any,
+) -> Any:
+    """Solution by SciPy's DOP853 in at most 1500 evaluations, counted as one integration.
+
+    The relative tolerance is 1e-12, or the accuracy of the model's second derivatives where that
+    is less, the absolute one that times `scale`.
+    Raises GeodesicError where the solution could not be followed to the end of the span.
+    E. Hairer, S. P. Norsett and G. Wanner, Solving Ordinary Differential Equations I.
+    """
+    local.lin.counts.integrations += 1
+    evaluations = iter(range(_MAX_EVALUATIONS))
+
+    def counted(time: float, state: np.ndarray) -> np.ndarray:
+        if next(evaluations, None) is None:
+            raise GeodesicError(_stuck(time, span, f"{_MAX_EVALUATIONS} evaluations did not do"))
+        with np.errstate(all="ignore"):  # what is not finite raises an error of its own
+            return derivative(time, state)
+
+    tolerance = max(tolerance, local.lin.model.second_order_accuracy)
+    absolute = tolerance * max(scale, np.finfo(float).tiny)
+    solution = solve_ivp(
+        counted, span, start, method="DOP853", rtol=tolerance, atol=absolute, **options
+    )
+    if not solution.success:
+        raise GeodesicError(_stuck(solution.t[-1], span, solution.message))
+    return solution
+
+
+class Geodesic:
+    """The geodesic w'' = -Γ(w', w') with w(0) = w, w'(0) = a, followed as far as it is asked for.
+
+    `state(t)` gives parameters and velocity at any time, by integration with dense output.
+    Raises GeodesicError, RankDeficientError or NonFiniteError where it leaves the domain.
+    do Carmo, Riemannian Geometry, ch. 3.
+    """
+
+    def __init__(self, metric: Metric, local: LocalMetric, a: Float[np.ndarray, " p"]) -> None:
+        self.metric, self.start = metric, induced(local)
+        self.velocity = a
+        self._pieces: dict[bool, list[OdeSolution]] = {True: [], False: []}
+
+    def state(self, t: float) -> State:
+        """Parameters and velocity at time t, each of shape (p,)."""
+        pieces = self._pieces[t >= 0]
+        while t != 0 and (not pieces or abs(pieces[-1].ts[-1]) < abs(t)):
+            pieces.append(self._extend(t, pieces))
+        if t == 0:
+            return self.start.lin.w.copy(), self.velocity.copy()
+        piece = next(piece for piece in pieces if abs(t) <= abs(piece.ts[-1]))
+        return _halves(piece(t))
+
+    def at(self, t: float) -> InducedMetric:
+        """Metric tensor at time t."""
+        return neighbour(self.metric, self.start, self.state(t)[0])
+
+    def _extend(self, t: float, pieces: list[OdeSolution]) -> OdeSolution:
+        """Solution from the last known time to t, or a unit of time further where that exists."""
+        begin = float(pieces[-1].ts[-1]) if pieces else 0.0
+        state = pieces[-1](begin) if pieces else np.concatenate([self.start.lin.w, self.velocity])
+        far = begin + np.sign(t)
+        if abs(far) > abs(t):
+            try:
+                return self._piece(state, begin, far)
+            except (GeodesicError, ArithmeticError, ValueError, np.linalg.LinAlgError):
+                far = t  # the domain ends between t and a unit of time further
+        return self._piece(state, begin, t)
+
+    def _piece(self, state: np.ndarray, begin: float, end: float) -> OdeSolution:
+        solution = integrate(
+            self.start,
+            equation(self.metric, self.start),
+            state,
+            (begin, end),
+            _scale(self.start, self.velocity),
+            dense_output=True,
+        )
+        return solution.sol
+
+
+def equation(metric: Metric, local: LocalMetric) -> Callable[[float, np.ndarray], np.ndarray]:
+    """Right-hand side (w', -Γ(w', w')) of the geodesic equation for the state (w, w')."""
+
+    def derivative(_: float, state: np.ndarray) -> np.ndarray:
+        w, velocity = _halves(state)
+        here = neighbour(metric, local, w)
+        return np.concatenate([velocity, -here.christoffel(velocity, velocity)])
+
+    return derivative
 
 
 def exponential(
@@ -19,42 +128,63 @@ def exponential(
 ) -> Float[np.ndarray, " p"]:
     """Parameters reached at time one by the geodesic w'' = -Γ(w', w') with w'(0) = a.
 
-    Integrated by SciPy's DOP853 with relative tolerance 1e-12, or the accuracy of the model's
-    second derivatives where that is less, in at most 1500 evaluations.
     Raises NotAnImmersionError for a metric without connection, GeodesicError, RankDeficientError
     or NonFiniteError where the geodesic leaves the domain of the model.
     do Carmo, Riemannian Geometry, ch. 3.
     """
-    p = a.size
-    lin = local.lin
+    return shoot(metric, induced(local), a)[0]
 
-    evaluations = iter(range(_MAX_EVALUATIONS))
 
-    def acceleration(time: float, state: np.ndarray) -> np.ndarray:
-        if next(evaluations, None) is None:
-            raise GeodesicError(_stuck(time, f"{_MAX_EVALUATIONS} evaluations did not suffice"))
-        w, velocity = state[:p].copy(), state[p:]
-        here = metric.at(Linearization(lin.model, w, counts=lin.counts, solver=lin.solver))
-        return np.concatenate([velocity, -here.christoffel(velocity, velocity)])
-
-    size = max(float(np.linalg.norm(lin.w)), float(np.linalg.norm(a)), np.finfo(float).tiny)
-    tolerance = max(_TOLERANCE, lin.model.second_order_accuracy)
-    solution = solve_ivp(
-        acceleration,
-        (0.0, 1.0),
-        np.concatenate([lin.w, a]),
-        method="DOP853",
-        rtol=tolerance,
-        atol=tolerance * size,
+def shoot(
+    metric: Metric, local: InducedMetric, a: Float[np.ndarray, " p"], **options: Any
+) -> State:
+    """Parameters and velocity at time one of the geodesic with velocity a at time zero."""
+    start = np.concatenate([local.lin.w, a])
+    solution = integrate(
+        local, equation(metric, local), start, (0.0, 1.0), _scale(local, a), **options
     )
-    if not solution.success:
-        raise GeodesicError(_stuck(solution.t[-1], solution.message))
-    return np.asarray(solution.y[:p, -1])
+    return _halves(solution.y[:, -1])
 
 
-def _stuck(time: float, why: str) -> str:
+def exit_time(
+    metric: Metric,
+    local: InducedMetric,
+    a: Float[np.ndarray, " p"],
+    outside: Callable[[np.ndarray], float],
+    until: float,
+) -> float:
+    """First time in (0, until] at which outside(w) rises through zero, or infinity.
+
+    Raises GeodesicError and the like where the geodesic ends before that.
+    """
+
+    def event(_: float, state: np.ndarray) -> float:
+        return outside(_halves(state)[0])
+
+    event.terminal, event.direction = True, 1.0  # type: ignore[attr-defined]
+    solution = integrate(
+        local,
+        equation(metric, local),
+        np.concatenate([local.lin.w, a]),
+        (0.0, until),
+        _scale(local, a),
+        events=event,
+    )
+    return float(solution.t_events[0][0]) if solution.t_events[0].size else np.inf
+
+
+def _halves(state: np.ndarray) -> State:
+    p = len(state) // 2
+    return state[:p].copy(), state[p:].copy()
+
+
+def _scale(local: InducedMetric, a: np.ndarray) -> float:
+    return float(max(np.linalg.norm(local.lin.w), np.linalg.norm(a)))
+
+
+def _stuck(time: float, span: tuple[float, float], why: str) -> str:
     return (
-        f"the geodesic could not be followed beyond time {time:.4g} of 1 ({why}): "
+        f"the geodesic could not be followed beyond time {time:.4g} of {span[1]:g} ({why}): "
         "the tangent vector is too long for the domain of the model; shorten it, or take "
         "retraction='second_order'"
     )
@@ -71,7 +201,7 @@ def second_order(_: Metric, local: LocalMetric, a: np.ndarray) -> Float[np.ndarr
     The added term is the geodesic acceleration of M. K. Transtrum and J. P. Sethna,
     arXiv 1201.5885.
     """
-    return local.lin.w + a - 0.5 * local.christoffel(a, a)
+    return local.lin.w + a - 0.5 * induced(local).christoffel(a, a)
 
 
 Retraction = Callable[[Metric, LocalMetric, np.ndarray], np.ndarray]

@@ -10,23 +10,25 @@ from numpy.typing import ArrayLike
 from pymanopt.manifolds.manifold import RiemannianSubmanifold
 
 from gnmanifold.errors import ForeignPointError, UnderdeterminedError
-from gnmanifold.geometry.geodesics import exponential
-from gnmanifold.manifolds.memory import ModelManifold
+from gnmanifold.manifolds.geometric import GeometricManifold
 from gnmanifold.manifolds.point import OutputPoint
-from gnmanifold.metrics import GaussNewtonMetric, LocalMetric, Metric
+from gnmanifold.metrics import GaussNewtonMetric, InducedMetric, LocalMetric, Metric
 from gnmanifold.models import Model
 from gnmanifold.validation import RandomState, as_vector
 
 Vector = Float[np.ndarray, " n"]
 
 
-class OutputManifold(ModelManifold, RiemannianSubmanifold):
+class OutputManifold(GeometricManifold, RiemannianSubmanifold):
     """The surface f(B) in R^n of the predictions of a model, with the Euclidean metric.
 
     Points are predictions ψ = f(w) made by `point(w)`, tangent vectors are u = J a in R^n. A step
     along u moves the parameters by a = J⁺u and `retraction` says how: "first_order" w + a, with
     which unit-step descent is Gauss-Newton, "second_order" w + a - ½Γ(a, a), or "exponential".
-    `typical_dist` is a length that TrustRegions scales its radii by, `rng` seeds random points.
+    `logarithm` is "geodesic" or, for solvers that take thousands of them, "first_order". B is the
+    ball of radius `radius` around `center` in the parameters, all of R^p without them: exp refuses
+    to leave it and the retraction warns. `typical_dist` is a length that TrustRegions scales its
+    radii by, `rng` seeds random points.
     Raises UnderdeterminedError for models with p > n, ForeignPointError for points of another
     model, RankDeficientError where J loses rank.
     S. Cayci, arXiv 2412.14031v5, section 4.
@@ -37,10 +39,23 @@ class OutputManifold(ModelManifold, RiemannianSubmanifold):
         model: Model,
         *,
         retraction: str = "first_order",
+        logarithm: str = "geodesic",
+        center: ArrayLike | None = None,
+        radius: float | None = None,
         typical_dist: float | None = None,
         rng: RandomState = 0,
     ) -> None:
-        ModelManifold.__init__(self, model, GaussNewtonMetric(), retraction, typical_dist, rng)
+        GeometricManifold.__init__(
+            self,
+            model,
+            GaussNewtonMetric(),
+            retraction=retraction,
+            logarithm=logarithm,
+            center=center,
+            radius=radius,
+            typical_dist=typical_dist,
+            rng=rng,
+        )
         RiemannianSubmanifold.__init__(
             self, f"prediction surface f(B) in R^{model.num_outputs}", model.num_parameters
         )
@@ -98,18 +113,8 @@ class OutputManifold(ModelManifold, RiemannianSubmanifold):
     def weingarten(self, point: Any, tangent_vector: Any, normal_vector: Any) -> Vector:
         """Weingarten map J S_ν J⁺u of u along ν, with <J S_ν J⁺u, v> = ν · II(u, v)."""
         lin = self.at(point).lin
-        a = lin.pull(self._vector(tangent_vector))
+        a = self.velocity(self.at(point), tangent_vector)
         return lin.lift(lin.weighted_hessian(self._vector(normal_vector), a))
-
-    def retraction(self, point: Any, tangent_vector: Any) -> OutputPoint:
-        local = self.at(point)
-        return self._trial(self._retract(local, local.lin.pull(self._vector(tangent_vector))))
-
-    def exp(self, point: Any, tangent_vector: Any) -> OutputPoint:
-        """Point reached at time one along the geodesic with that velocity."""
-        local = self.at(point)
-        a = local.lin.pull(self._vector(tangent_vector))
-        return self._trial(exponential(self.metric, local, a))
 
     def transport(self, point_a: Any, point_b: Any, tangent_vector_a: Any) -> Vector:
         """Vector transport by projection onto the tangent space at `point_b`."""
@@ -120,14 +125,28 @@ class OutputManifold(ModelManifold, RiemannianSubmanifold):
         """Tangent vector J a of a velocity a."""
         return local.lin.push(velocity)
 
+    def velocity(self, local: LocalMetric, tangent_vector: ArrayLike) -> np.ndarray:
+        """Velocity J⁺u of a tangent vector, shape (p,)."""
+        return local.lin.pull(self._vector(tangent_vector))
+
     def composite_hessian(
-        self, local: LocalMetric, normal: np.ndarray, loss_hessian: Any, tangent_vector: Any
+        self,
+        local: LocalMetric,
+        normal: np.ndarray,
+        gradient: np.ndarray,
+        loss_hessian: Any,
+        tangent_vector: Any,
     ) -> Vector:
         """Riemannian Hessian P ∇²g u + J S_ν J⁺u of a loss of the predictions."""
         u, lin = self._vector(tangent_vector), local.lin
         bent = lin.weighted_hessian(normal, lin.pull(u))
         # lift, and not the push of the parameters' Hessian, whose G⁻¹ squares the condition
         return lin.project(loss_hessian(u)) + lin.lift(bent)
+
+    def _form(self, local: InducedMetric, form: np.ndarray) -> Float[np.ndarray, "n n"]:
+        """Bilinear form of velocities as one of output vectors, zero on normal ones."""
+        tangents = local.lin.jacobian @ local.frame
+        return tangents @ (local.frame.T @ form @ local.frame) @ tangents.T
 
     def _trial(self, w: np.ndarray) -> OutputPoint:
         return OutputPoint(self._predict(w), w, self.model.identity)

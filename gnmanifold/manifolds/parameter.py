@@ -10,24 +10,24 @@ from numpy.typing import ArrayLike
 from pymanopt.manifolds.manifold import Manifold
 
 from gnmanifold.errors import ForeignPointError
-from gnmanifold.geometry.geodesics import exponential
 from gnmanifold.geometry.hessian import connection_term, riemannian_hessian
-from gnmanifold.manifolds.memory import ModelManifold
+from gnmanifold.manifolds.geometric import GeometricManifold
 from gnmanifold.manifolds.point import OutputPoint
-from gnmanifold.metrics import GaussNewtonMetric, LocalMetric, Metric
+from gnmanifold.metrics import GaussNewtonMetric, InducedMetric, LocalMetric, Metric
+from gnmanifold.metrics.induced import induced
 from gnmanifold.models import Model
 from gnmanifold.validation import RandomState, as_vector
 
 Vector = Float[np.ndarray, " p"]
 
 
-class ParameterManifold(ModelManifold, Manifold):
+class ParameterManifold(GeometricManifold, Manifold):
     """The parameters R^p of a model with a metric G(w), such as the Gauss-Newton metric JᵀJ.
 
     Points w and tangent vectors a have shape (p,). With GaussNewtonMetric() it is isometric to
     OutputManifold through a -> J a. `retraction` is "first_order" w + a, with which unit-step
-    descent is Gauss-Newton, "second_order" w + a - ½Γ(a, a), or "exponential"; `typical_dist` is
-    a length that TrustRegions scales its radii by, `rng` seeds random points.
+    descent is Gauss-Newton, "second_order" w + a - ½Γ(a, a), or "exponential"; `logarithm`,
+    `center`, `radius`, `typical_dist` and `rng` are as for OutputManifold.
     Raises UnderdeterminedError for an undamped metric with p > n, RankDeficientError where the
     metric degenerates, NotAnImmersionError where a metric without connection would need one.
     S. Cayci, arXiv 2412.14031v5, (6), (7).
@@ -39,11 +39,24 @@ class ParameterManifold(ModelManifold, Manifold):
         metric: Metric | None = None,
         *,
         retraction: str = "first_order",
+        logarithm: str = "geodesic",
+        center: ArrayLike | None = None,
+        radius: float | None = None,
         typical_dist: float | None = None,
         rng: RandomState = 0,
     ) -> None:
         metric = GaussNewtonMetric() if metric is None else metric
-        ModelManifold.__init__(self, model, metric, retraction, typical_dist, rng)
+        GeometricManifold.__init__(
+            self,
+            model,
+            metric,
+            retraction=retraction,
+            logarithm=logarithm,
+            center=center,
+            radius=radius,
+            typical_dist=typical_dist,
+            rng=rng,
+        )
         Manifold.__init__(self, f"R^{model.num_parameters} with {metric}", model.num_parameters)
 
     def point(self, w: ArrayLike) -> Vector:
@@ -98,17 +111,10 @@ class ParameterManifold(ModelManifold, Manifold):
         self, point: Any, euclidean_gradient: Any, euclidean_hessian: Any, tangent_vector: Any
     ) -> Vector:
         """Riemannian Hessian G⁻¹(∇²h a - ∇h · Γ(a, ·)) of a cost h of the parameters."""
-        local = self.at(point)
+        local = induced(self.at(point))
         covector = self._vector(euclidean_gradient)
         turned = connection_term(local, covector, self._vector(tangent_vector))
         return local.raise_index(self._vector(euclidean_hessian) - turned)
-
-    def retraction(self, point: Any, tangent_vector: Any) -> Vector:
-        return self._retract(self.at(point), self._vector(tangent_vector))
-
-    def exp(self, point: Any, tangent_vector: Any) -> Vector:
-        """Parameters reached at time one along the geodesic with that velocity."""
-        return exponential(self.metric, self.at(point), self._vector(tangent_vector))
 
     def transport(self, point_a: Any, point_b: Any, tangent_vector_a: Any) -> Vector:
         """Vector transport: push at `point_a`, project and pull at `point_b`.
@@ -122,12 +128,28 @@ class ParameterManifold(ModelManifold, Manifold):
         """Tangent vector of a velocity: itself, in an array of its own."""
         return velocity.copy()
 
+    def velocity(self, local: LocalMetric, tangent_vector: ArrayLike) -> Vector:
+        """Velocity of a tangent vector: itself."""
+        return self._vector(tangent_vector)
+
     def composite_hessian(
-        self, local: LocalMetric, normal: np.ndarray, loss_hessian: Any, tangent_vector: Any
+        self,
+        local: LocalMetric,
+        normal: np.ndarray,
+        gradient: np.ndarray,
+        loss_hessian: Any,
+        tangent_vector: Any,
     ) -> Vector:
         """Riemannian Hessian of a loss of the predictions."""
         a = self._vector(tangent_vector)
-        return riemannian_hessian(local, normal, loss_hessian(local.lin.push(a)), a)
+        curvature = loss_hessian(local.lin.push(a))
+        return riemannian_hessian(induced(local), normal, gradient, curvature, a)
+
+    def _form(self, local: InducedMetric, form: np.ndarray) -> Float[np.ndarray, "p p"]:
+        return form
+
+    def _trial(self, w: np.ndarray) -> Vector:
+        return w
 
     def _vector(self, value: ArrayLike) -> Vector:
         return as_vector("tangent_vector", value, self.model.num_parameters, finite=False)

@@ -4,6 +4,7 @@ from gnmanifold.models.autograd import AutogradModel
 from gnmanifold.models.base import Model
 from gnmanifold.models.callables import CallableModel
 from gnmanifold.models.network import FeedforwardNetwork
+from gnmanifold.models.square_root import SquareRoot
 from gnmanifold.models.transforms import Centered, Composed, Graph, Scaled, Weighted
 
 __all__ = [
@@ -15,5 +16,6 @@ __all__ = [
     "Graph",
     "Model",
     "Scaled",
+    "SquareRoot",
     "Weighted",
 ]

@@ -54,6 +54,12 @@ class Model(ABC):
         w, a, b = self._parameters("w", w), self._parameters("a", a), self._parameters("b", b)
         return central_difference(lambda v: self.jvp(v, a), w, b, self._derivative_noise)
 
+    def jacobian_derivative(self, w: ArrayLike, a: ArrayLike) -> Float[np.ndarray, "n p"]:
+        """Derivative D²f(w)[a, ·] of the Jacobian along a, shape (n, p); by default by columns."""
+        a = self._parameters("a", a)
+        columns = np.eye(self.num_parameters)
+        return np.column_stack([self.second_derivative(w, a, column) for column in columns])
+
     def weighted_hessian(self, w: ArrayLike, z: ArrayLike, a: ArrayLike) -> Float[np.ndarray, " p"]:
         """Product (Σ_i z_i ∇²f_i(w)) a, shape (p,); by default a central difference of `vjp`."""
         w, a, z = self._parameters("w", w), self._parameters("a", a), self._outputs("z", z)

@@ -101,20 +101,29 @@ class FeedforwardNetwork(Model):
     def jacobian(self, w: ArrayLike) -> Float[np.ndarray, "n p"]:
         """Jacobian Df(w) by one batched backward pass."""
         run = self._forward(w, order=1)
-        samples = len(self.inputs)
-        J = np.empty((samples, self.outputs, self.num_parameters))
-        blocks = self._blocks()
-        if self.train_output:
-            block = J[:, :, blocks[-1]].reshape(samples, self.outputs, *self._shapes[-1])
-            block[...] = 0.0
-            for k in range(self.outputs):
-                block[:, k, k, :] = run.states[-1]
+        J, blocks = self._empty_jacobian(run.states[-1])
         delta = run.weights[-1][None, :, :]
         for h in reversed(range(len(self.widths))):
             delta = delta * run.slopes[h][:, None, :]
-            block = J[:, :, blocks[h]].reshape(samples, self.outputs, *self._shapes[h])
-            np.einsum("nki,nj->nkij", delta, run.states[h], out=block)
+            np.einsum("nki,nj->nkij", delta, run.states[h], out=blocks[h])
             if h > 0:
+                delta = delta @ run.weights[h]
+        return J.reshape(self.num_outputs, self.num_parameters)
+
+    def jacobian_derivative(self, w: ArrayLike, a: ArrayLike) -> Float[np.ndarray, "n p"]:
+        """Derivative of the Jacobian along a: that of its batched backward pass."""
+        run = self._forward(w, order=2)
+        A = self._layers("a", a)
+        (dz, dx), _ = self._tangents(run, A)
+        J, blocks = self._empty_jacobian(dx[-1])
+        delta, change = run.weights[-1][None, :, :], A[-1][None, :, :]
+        for h in reversed(range(len(self.widths))):
+            change = change * run.slopes[h][:, None, :] + delta * (run.bends[h] * dz[h])[:, None, :]
+            delta = delta * run.slopes[h][:, None, :]
+            np.einsum("nki,nj->nkij", change, run.states[h], out=blocks[h])
+            if h > 0:
+                blocks[h] += delta[:, :, :, None] * dx[h][:, None, None, :]
+                change = change @ run.weights[h] + delta @ A[h]
                 delta = delta @ run.weights[h]
         return J.reshape(self.num_outputs, self.num_parameters)
 
@@ -178,6 +187,20 @@ class FeedforwardNetwork(Model):
         other.num_outputs = len(other.inputs) * self.outputs
         other._offset = other._predict(self.initial_parameters) if self.centered else 0.0
         return other
+
+    def _empty_jacobian(self, output_states: np.ndarray) -> tuple[np.ndarray, list[np.ndarray]]:
+        """Array (N, k, p) and its views for the layers, with that of a trained output filled in."""
+        samples = len(self.inputs)
+        J = np.empty((samples, self.outputs, self.num_parameters))
+        views = [
+            J[:, :, block].reshape(samples, self.outputs, *shape)
+            for block, shape in zip(self._blocks(), self._shapes, strict=True)
+        ]
+        if self.train_output:
+            views[-1][...] = 0.0
+            for k in range(self.outputs):
+                views[-1][:, k, k, :] = output_states
+        return J, views
 
     def _blocks(self) -> list[slice]:
         ends = np.cumsum([rows * columns for rows, columns in self._shapes])

@@ -44,6 +44,9 @@ class _Rows(Model):
     ) -> Float[np.ndarray, " n"]:
         return self._factors * self.model.second_derivative(w, a, b)
 
+    def jacobian_derivative(self, w: ArrayLike, a: ArrayLike) -> Float[np.ndarray, "n p"]:
+        return np.atleast_1d(self._factors)[:, None] * self.model.jacobian_derivative(w, a)
+
     def weighted_hessian(self, w: ArrayLike, z: ArrayLike, a: ArrayLike) -> Float[np.ndarray, " p"]:
         return self.model.weighted_hessian(w, self._factors * self._outputs("z", z), a)
 
@@ -133,6 +136,10 @@ class Graph(Model):
         bent = self.output_multiple * self.model.second_derivative(w, a, b)
         return np.concatenate([bent, np.zeros(self.num_parameters)])
 
+    def jacobian_derivative(self, w: ArrayLike, a: ArrayLike) -> Float[np.ndarray, "m p"]:
+        bent = self.output_multiple * self.model.jacobian_derivative(w, a)
+        return np.vstack([bent, np.zeros((self.num_parameters, self.num_parameters))])
+
     def weighted_hessian(self, w: ArrayLike, z: ArrayLike, a: ArrayLike) -> Float[np.ndarray, " p"]:
         return self.model.weighted_hessian(w, self.output_multiple * self._split(z)[0], a)
 
@@ -187,6 +194,12 @@ class Composed(Model):
         middle = self.inner(w)
         bent = self.outer.second_derivative(middle, self.inner.jvp(w, a), self.inner.jvp(w, b))
         return bent + self.outer.jvp(middle, self.inner.second_derivative(w, a, b))
+
+    def jacobian_derivative(self, w: ArrayLike, a: ArrayLike) -> Float[np.ndarray, "n q"]:
+        middle = self.inner(w)
+        bent = self.outer.jacobian_derivative(middle, self.inner.jvp(w, a))
+        straight = self.outer.jacobian(middle) @ self.inner.jacobian_derivative(w, a)
+        return bent @ self.inner.jacobian(w) + straight
 
     def weighted_hessian(self, w: ArrayLike, z: ArrayLike, a: ArrayLike) -> Float[np.ndarray, " q"]:
         middle = self.inner(w)
