@@ -15,7 +15,7 @@ from gnmanifold.metrics import InducedMetric, LocalMetric, Metric
 from gnmanifold.metrics.induced import induced
 
 TOLERANCE = 1e-12
-_MAX_EVALUATIONS = 1500  # a geodesic that takes more is stuck at the edge of the domain
+_MAX_EVALUATIONS = 5000  # a geodesic that takes more is stuck at the edge of the domain
 
 State = tuple[np.ndarray, np.ndarray]
 
@@ -35,7 +35,7 @@ def integrate(
     tolerance: float = TOLERANCE,
     **options: Any,
 ) -> Any:
-    """Solution by SciPy's DOP853 in at most 1500 evaluations, counted as one integration.
+    """Solution by SciPy's DOP853 in at most 5000 evaluations, counted as one integration.
 
     The relative tolerance is 1e-12, or the accuracy of the model's second derivatives where that
     is less, the absolute one that times `scale`.

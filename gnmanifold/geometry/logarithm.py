@@ -17,8 +17,10 @@ _NEWTON_STEPS = 15
 _HALVINGS = 6
 _FAST = 0.05  # reduction of the error by a step below which the differential is kept for the next
 _CONVERGED = 1e-11  # of the distance
+_NEAR = 1e-3  # of the distance, for the stages of a continuation
 _ACCEPTED = 1e-9  # of the distance, where rounding allows no less
 _SHORTEST_STAGE = 1 / 32
+_INTEGRATIONS = 60  # after which a continuation that fails is not refined further
 _VARIATION_TOLERANCE = 1e-8
 
 _OFF_DOMAIN = (GeodesicError, NonFiniteError, RankDeficientError)
@@ -65,18 +67,22 @@ def logarithm(
         return np.zeros_like(w)
     for end in (local, neighbour(metric, local, w)):
         end.require_regular()  # an error here is not about the way between
+    counts = local.lin.counts
+    last = counts.integrations + _INTEGRATIONS
     reached, stage, a = 0.0, 1.0, None
     while reached < 1:
         target = min(reached + stage, 1.0)
         guess = target * (w - origin) if a is None else a * (target / reached)
         try:
-            a = _shoot(metric, local, origin + target * (w - origin) if target < 1 else w, guess)
+            stop = w if target == 1 else origin + target * (w - origin)
+            a = _shoot(metric, local, stop, guess, underway=target < 1)
         except _OFF_DOMAIN as error:
             stage /= 2
-            if stage < _SHORTEST_STAGE:
+            if stage < _SHORTEST_STAGE or counts.integrations > last:
+                reason = str(error).partition(":")[0]
                 raise GeodesicError(
                     f"no geodesic was found beyond {reached:.0%} of the way to the other point "
-                    f"({error}): the points are too far apart for this surface, or it has a hole "
+                    f"({reason}): the points are too far apart for this surface, or it has a hole "
                     "or an edge between them; take points closer together"
                 ) from error
             continue
@@ -94,8 +100,10 @@ class _Shot:
     error: float
 
 
-def _shoot(metric: Metric, local: InducedMetric, w: np.ndarray, guess: np.ndarray) -> np.ndarray:
-    """Velocity of a geodesic from `local` to w by Newton's method."""
+def _shoot(
+    metric: Metric, local: InducedMetric, w: np.ndarray, guess: np.ndarray, underway: bool
+) -> np.ndarray:
+    """Velocity of a geodesic from `local` to w by Newton's method, coarser where `underway`."""
     target = neighbour(metric, local, w)
     target.require_regular()
 
@@ -109,7 +117,7 @@ def _shoot(metric: Metric, local: InducedMetric, w: np.ndarray, guess: np.ndarra
     rounding = 1e-13 * float(target.length(np.abs(w) + np.abs(local.lin.w)))
     differential = None
     for _ in range(_NEWTON_STEPS):
-        if now.error <= _CONVERGED * scale + rounding:
+        if now.error <= (_NEAR if underway else _CONVERGED) * scale + rounding:
             break
         fresh = differential is None
         if differential is None:
@@ -121,7 +129,7 @@ def _shoot(metric: Metric, local: InducedMetric, w: np.ndarray, guess: np.ndarra
         if after is None or after.error > _FAST * now.error:
             differential = None
         now = now if after is None else after
-    if now.error > _ACCEPTED * scale + 100 * rounding:
+    if now.error > (_NEAR if underway else _ACCEPTED) * scale + 100 * rounding:
         raise GeodesicError(
             f"shooting did not converge: its geodesic ends at distance {now.error:.2g} from the "
             f"other point, which is {scale:.2g} away"
