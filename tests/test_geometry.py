@@ -679,11 +679,12 @@ def test_parallel_directions_span_no_plane():
         manifold.sectional_curvature([1.1, 0.4], a, 0 * a)
 
 
-def test_a_failed_shooting_says_how_far_it_came():
+def test_a_failed_shooting_says_how_far_it_came(monkeypatch):
     """Across the logarithmic spike over the origin, which has no other side."""
     model = gn.AutogradModel(lambda w: anp.array([w[0], w[1], anp.log(w[0] ** 2 + w[1] ** 2)]), 2)
     manifold = gn.ParameterManifold(model)
-    with pytest.raises(gn.GeodesicError, match=r"no geodesic was found beyond .* of the way"):
+    monkeypatch.setattr("gnmanifold.geometry.geodesics._MAX_EVALUATIONS", 300)  # or it takes long
+    with pytest.raises(gn.GeodesicError, match=r"no geodesic was found beyond 4.% of the way"):
         manifold.log([1e-3, 0.0], [-1e-3, 0.0])
 
 

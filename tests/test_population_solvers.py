@@ -3,7 +3,7 @@
 import numpy as np
 import pymanopt.optimizers as host
 import pytest
-from zoo import Symbolic, saturation, sphere
+from zoo import Symbolic, cylinder, saturation, sphere
 
 import gnmanifold as gn
 
@@ -21,21 +21,26 @@ def draws():
 
 @pytest.fixture
 def model():
-    """A gently curved surface over all of R², so that any two points have a geodesic."""
+    """A sheet of a hyperboloid over all of R², any two points of which have a geodesic."""
     import sympy as sp
 
-    return Symbolic(lambda s, t: (s, t, sp.sin(s) / 2 + t**2 / 8), 2)
+    return Symbolic(lambda s, t: (s, t, sp.sqrt(1 + s**2 + t**2) / 2), 2)
 
 
 @pytest.mark.parametrize("solver", ["NelderMead", "ParticleSwarm"])
 def test_true_logarithms(draws, model, solver):
+    if solver == "NelderMead":  # hundreds of distances for each centroid: cheap ones
+        model = cylinder()
     target = np.array([0.3, -0.2, 0.5])
     for manifold, problem in problems(model, target):
-        options = {"population_size": 4} if solver == "ParticleSwarm" else {}
-        run = getattr(host, solver)(max_iterations=5, verbosity=0, **options).run(problem)
-        start = problem.cost(manifold.point([0.0, 0.0]))
-        assert np.isfinite(run.cost)
-        assert run.cost < 2 * start
+        same = type(manifold)(model, rng=4)  # draws the same starting points
+        starts = [problem.cost(manifold.as_point(same.random_point())) for _ in range(4)]
+        if solver == "NelderMead":
+            starts, options = starts[:3], {"max_iterations": 2}
+        else:
+            options = {"max_iterations": 5, "population_size": 4}
+        run = getattr(host, solver)(verbosity=0, **options).run(problem)
+        assert run.cost < min(starts)
         assert manifold.evaluations.integrations > 10
 
 

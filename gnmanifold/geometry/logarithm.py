@@ -10,7 +10,7 @@ from jaxtyping import Float
 
 from gnmanifold.errors import GeodesicError, NonFiniteError, RankDeficientError
 from gnmanifold.geometry.curvature import jacobi_operators
-from gnmanifold.geometry.geodesics import Geodesic, integrate, neighbour
+from gnmanifold.geometry.geodesics import TOLERANCE, Geodesic, integrate, neighbour
 from gnmanifold.metrics import InducedMetric, Metric
 
 _NEWTON_STEPS = 15
@@ -21,12 +21,14 @@ _NEAR = 1e-3  # of the distance, for the stages of a continuation
 _ACCEPTED = 1e-9  # of the distance, where rounding allows no less
 _SHORTEST_STAGE = 1 / 32
 _INTEGRATIONS = 60  # after which a continuation that fails is not refined further
-_VARIATION_TOLERANCE = 1e-8
+_ROUGH = 1e-5  # relative accuracy of the differential that Newton's method needs
 
 _OFF_DOMAIN = (GeodesicError, NonFiniteError, RankDeficientError)
 
 
-def exponential_differential(geodesic: Geodesic) -> Float[np.ndarray, "p p"]:
+def exponential_differential(
+    geodesic: Geodesic, tolerance: float = TOLERANCE
+) -> Float[np.ndarray, "p p"]:
     """Differential of a -> exp_w(a), the p x p matrix that maps changes of a to those of exp_w(a).
 
     Its columns are Jacobi fields Y at time one with Y(0) = 0 and Y'(0) = e_j, from one integration
@@ -44,9 +46,7 @@ def exponential_differential(geodesic: Geodesic) -> Float[np.ndarray, "p p"]:
         return np.stack([Z - turn @ Y, -force @ Y - turn @ Z], axis=1).ravel()
 
     start = np.stack([np.zeros((p, p)), np.eye(p)], axis=1).ravel()
-    solution = integrate(
-        geodesic.start, derivative, start, (0.0, 1.0), 1.0, tolerance=_VARIATION_TOLERANCE
-    )
+    solution = integrate(geodesic.start, derivative, start, (0.0, 1.0), 1.0, tolerance)
     return solution.y[:, -1].reshape(p, 2, p)[:, 0]
 
 
@@ -121,7 +121,7 @@ def _shoot(
             break
         fresh = differential is None
         if differential is None:
-            differential = exponential_differential(now.geodesic)
+            differential = exponential_differential(now.geodesic, _ROUGH)
         step = np.linalg.lstsq(differential, now.miss, rcond=None)[0]
         after = _decrease(shot, now, step)
         if after is None and fresh:
