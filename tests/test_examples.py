@@ -36,6 +36,16 @@ def test_quickstart(tmp_path, capsys):
     assert costs["GaussNewton(BackTracking) · f(B)"] < 40
 
 
+def test_geometry_tour(tmp_path, capsys):
+    claims = load("geometry_tour", tmp_path).main(["--quick"])
+    assert (tmp_path / "geometry_tour.png").stat().st_size > 10_000
+    printed = capsys.readouterr().out
+    assert len(claims) == 11
+    for claim in claims:
+        assert claim.holds, claim
+        assert claim.claim in printed
+
+
 def test_boumal(tmp_path, capsys):
     results = load("boumal_newton_and_gauss_newton", tmp_path).main(["--quick"])
     assert (tmp_path / "boumal.png").stat().st_size > 10_000

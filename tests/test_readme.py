@@ -12,7 +12,7 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
 def test_code_runs_and_reaches_a_minimum(capsys):
-    code, _ = re.findall(r"```python\n(.+?)```", README, re.S)
+    code, *_ = re.findall(r"```python\n(.+?)```", README, re.S)
     names = {}
     exec(compile(code, "README.md", "exec"), names)
     assert names["theirs"].gradient_norm < 1e-6
@@ -23,12 +23,22 @@ def test_code_runs_and_reaches_a_minimum(capsys):
 
 
 def test_curve_fit_runs_and_agrees_with_scipy(capsys):
-    _, code = re.findall(r"```python\n(.+?)```", README, re.S)
+    _, code, _ = re.findall(r"```python\n(.+?)```", README, re.S)
     names = {}
     exec(compile(code, "README.md", "exec"), names)
     y, model = names["y"], names["model"]
     reference = least_squares(lambda w: model(w) - y, [1, 1, 0], xtol=1e-14, ftol=1e-14, gtol=1e-14)
     np.testing.assert_allclose(names["fit"].point, reference.x, rtol=1e-6)
+
+
+def test_geometry_runs_and_is_consistent(capsys):
+    *_, code = re.findall(r"```python\n(.+?)```", README, re.S)
+    names = {}
+    exec(compile(code, "README.md", "exec"), names)
+    M, w, a, end = (names[name] for name in ("M", "w", "a", "end"))
+    np.testing.assert_allclose(M.exp(w, a), end, atol=1e-9)
+    assert M.norm(end, names["b"]) == pytest.approx(M.norm(w, [0.0, 0.0, 1.0]), rel=1e-10)
+    assert "half way" in capsys.readouterr().out
 
 
 def test_commands_and_links_exist():
