@@ -90,6 +90,31 @@ def test_second_fundamental_form_is_the_same_on_both_manifolds(case):
     close(surface.christoffel(psi, u, v), surface.projection(psi, flat), 1e-9)
 
 
+def test_weingarten_map_is_dual_to_the_second_fundamental_form():
+    function, w = PLANES["logits"]
+    model = gn.AutogradModel(function, 3)
+    strong = gn.StronglyConvex(gn.Softmax([0, 1], num_classes=3), 0.2)
+    for metric in (
+        *METRICS,
+        *loss_metrics(6),
+        gn.GeneralizedGaussNewtonMetric(strong, damping=0.1),
+    ):
+        manifold = gn.ParameterManifold(model, metric)
+        a, b = directions(manifold, w)
+        for seed in range(2):
+            nu = manifold.second_fundamental_form(w, *directions(manifold, w, seed=seed))
+            image = manifold.weingarten(w, a, nu)
+            value = nu @ manifold.second_fundamental_form(w, a, b)
+            assert manifold.inner_product(w, image, b) == pytest.approx(value, rel=1e-9, abs=1e-11)
+    surface = gn.OutputManifold(model)
+    psi, parameters = surface.point(w), gn.ParameterManifold(model)
+    u, v = directions(surface, psi)
+    nu = surface.second_fundamental_form(psi, u, v)
+    a, b = directions(parameters, w)
+    image = model.jvp(w, parameters.weingarten(w, a, nu))
+    close(surface.weingarten(psi, u, nu), image, 1e-9)
+
+
 def test_norm_of_the_second_fundamental_form():
     """The larger principal curvature, of spheres, a cylinder and a torus."""
     for name, expected in (

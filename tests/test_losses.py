@@ -46,6 +46,10 @@ def test_root_of_the_hessian_and_its_residual(loss):
     np.testing.assert_allclose(S.T @ (S @ u), loss.hessian_product(psi, u), atol=1e-13)
     np.testing.assert_allclose(loss.hessian_root(psi, v), S @ v, atol=1e-14)
     np.testing.assert_allclose(S.T @ loss.root_residual(psi), loss.gradient(psi), atol=1e-13)
+    r = RNG.standard_normal(len(S))
+    np.testing.assert_allclose(loss.hessian_root_transpose(psi, r), S.T @ r, atol=1e-13)
+    solved = loss.hessian_product(psi, loss.hessian_solve(psi, S.T @ r))
+    np.testing.assert_allclose(solved, S.T @ r, atol=1e-12)
 
 
 @every_loss
@@ -87,6 +91,7 @@ def test_losses_stay_finite_far_out():
         assert np.all(np.isfinite(loss.gradient(psi)))
         assert np.all(np.isfinite(loss.hessian_product(psi, np.ones(3))))
         assert np.all(np.isfinite(loss.hessian_root(psi, np.eye(3))))
+        assert np.all(np.isfinite(loss.hessian_solve(psi, np.ones(3))))
 
 
 def test_reach_is_the_distance_to_the_targets_for_squared_error():

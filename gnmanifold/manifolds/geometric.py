@@ -21,7 +21,7 @@ from gnmanifold.metrics import InducedMetric, LocalMetric, Metric
 from gnmanifold.metrics.family import check_loss
 from gnmanifold.metrics.induced import induced
 from gnmanifold.models import Model
-from gnmanifold.validation import RandomState, as_generator, limit, one_of, positive_int
+from gnmanifold.validation import RandomState, as_generator, as_vector, limit, one_of, positive_int
 
 Tangent = Float[np.ndarray, " _"]
 
@@ -222,6 +222,13 @@ class GeometricManifold(ModelManifold):
         coordinates of the root of the loss, where the Euclidean inner product is the ambient one.
         """
         return second_form.second_fundamental_form(*self._pair(point, u, v))
+
+    def weingarten(self, point: Any, tangent_vector: Any, normal_vector: Any) -> Tangent:
+        """Weingarten map S_ν u with <S_ν u, v> = ν · II(u, v), for ν in the coordinates of II."""
+        local, a = self._local(point, tangent_vector)
+        size = second_form.second_fundamental_form(local, a, a).size
+        nu = as_vector("normal_vector", normal_vector, size, finite=False)
+        return self.tangent(local, second_form.weingarten(local, local.output_part(nu), a))
 
     def second_fundamental_form_norm(
         self, point: Any, *, restarts: int = 20, rng: RandomState = 0

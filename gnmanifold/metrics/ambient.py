@@ -21,6 +21,10 @@ class EuclideanOutputs:
         """Product S C of a root of A, SᵀS = A, with a vector or the columns of a matrix."""
         return columns
 
+    def root_transpose(self, r: np.ndarray) -> Float[np.ndarray, " n"]:
+        """Product Sᵀr."""
+        return r
+
     def product(self, u: np.ndarray) -> Float[np.ndarray, " n"]:
         """Product A u."""
         return u
@@ -45,6 +49,10 @@ class LossOutputs:
     def root(self, columns: Columns) -> Float[np.ndarray, " m *k"]:
         """Product with a root of the Hessian."""
         return self.loss.hessian_root(self.psi, columns)
+
+    def root_transpose(self, r: np.ndarray) -> Float[np.ndarray, " n"]:
+        """Product with the transpose of that root."""
+        return self.loss.hessian_root_transpose(self.psi, r)
 
     def product(self, u: np.ndarray) -> Float[np.ndarray, " n"]:
         """Product with the Hessian."""

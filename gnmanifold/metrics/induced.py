@@ -153,6 +153,14 @@ class InducedMetric(LocalMetric):
             return top
         return np.concatenate([top, (np.sqrt(self.diagonal) * x[n:].T).T])
 
+    def output_part(self, nu: np.ndarray) -> Float[np.ndarray, " n"]:
+        """Output vector x with <ν, ·> = c <x, ·>_A on outputs, of ν in those coordinates."""
+        if self.weight == 0:
+            return np.zeros(self.lin.model.num_outputs)
+        rows = len(nu) - (0 if self.diagonal is None else self.lin.model.num_parameters)
+        covector = self.outputs.root_transpose(nu[:rows])
+        return self.outputs.solve(covector) / np.sqrt(self.weight)
+
     def christoffel(self, a: np.ndarray, b: np.ndarray) -> Float[np.ndarray, " p"]:
         """Christoffel contraction Γ(a, b) = c G⁻¹Jᵀ (A D²f[a, b] + ½T[J a, J b])."""
         return np.zeros_like(a) if self.weight == 0 else self.tangential(self.bend(a, b))

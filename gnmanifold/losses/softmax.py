@@ -1,0 +1,107 @@
+"""The cross-entropy of several classes."""
+
+from __future__ import annotations
+
+import numpy as np
+from jaxtyping import Float
+from numpy.typing import ArrayLike
+from scipy.special import logsumexp, softmax
+
+from gnmanifold.errors import ArgumentError
+from gnmanifold.losses.base import Loss, bounded, divide
+from gnmanifold.validation import as_matrix, as_vector, frozen, positive_int
+
+
+class Softmax(Loss):
+    """The cross-entropy Σ_j log Σ_k e^ψ_jk - Σ_k y_jk ψ_jk of N samples with C classes, n = N C.
+
+    `y` holds class numbers (N,) with `num_classes` given, or probabilities (N, C) whose rows sum
+    to one; ψ is flattened sample by sample.
+    Raises ArgumentError for labels out of range and for rows that are no probabilities.
+    """
+
+    mu = 0.5
+
+    def __init__(self, y: ArrayLike, num_classes: int | None = None) -> None:
+        self.targets = frozen(
+            _probabilities(as_matrix("y", y)) if np.ndim(y) == 2 else _one_hot(y, num_classes)
+        )
+        self.num_classes = self.targets.shape[1]
+        self.num_outputs = self.targets.size
+
+    def value(self, psi: ArrayLike) -> np.float64:
+        logits = self._logits(self._vector("psi", psi))
+        return np.float64(np.sum(logsumexp(logits, axis=1)) - np.sum(self.targets * logits))
+
+    def gradient(self, psi: ArrayLike) -> Float[np.ndarray, " n"]:
+        return (self._probability(self._vector("psi", psi)) - self.targets).ravel()
+
+    def hessian_product(self, psi: ArrayLike, u: ArrayLike) -> Float[np.ndarray, " n"]:
+        pi, u = self._probability(self._vector("psi", psi)), self._logits(self._vector("u", u))
+        return (pi * _centred(pi, u)).ravel()
+
+    def third_product(self, psi: ArrayLike, u: ArrayLike, v: ArrayLike) -> Float[np.ndarray, " n"]:
+        pi = self._probability(self._vector("psi", psi))
+        u, v = self._logits(self._vector("u", u)), self._logits(self._vector("v", v))
+        change = pi * _centred(pi, v)
+        return (change * _centred(pi, u) - pi * np.sum(change * u, axis=1, keepdims=True)).ravel()
+
+    def _root(self, psi: np.ndarray, columns: np.ndarray, shift: float) -> np.ndarray:
+        pi = self._probability(psi)[:, :, None]
+        blocks = columns.reshape(*pi.shape[:2], -1)
+        root = (np.sqrt(pi) * _centred(pi, blocks)).reshape(columns.shape)
+        return np.concatenate([root, np.sqrt(shift) * columns]) if shift > 0 else root
+
+    def _transpose(self, psi: np.ndarray, r: np.ndarray, shift: float) -> np.ndarray:
+        pi = self._probability(psi)
+        rooted = np.sqrt(pi) * self._logits(r[: psi.size])
+        product = (rooted - pi * np.sum(rooted, axis=1, keepdims=True)).ravel()
+        return product + np.sqrt(shift) * r[psi.size :] if shift > 0 else product
+
+    def _residual(self, psi: np.ndarray, gradient: np.ndarray, shift: float) -> np.ndarray:
+        pi = self._probability(psi).ravel()
+        # The gradient of the cross-entropy sums to zero over the classes of a sample, which
+        # makes it the image of gradient/sqrt(π); what `shift` adds to it is shift ψ.
+        own = gradient - shift * psi
+        residual = divide(own, np.sqrt(pi))
+        return np.concatenate([residual, np.sqrt(shift) * psi]) if shift > 0 else residual
+
+    def _solve(self, psi: np.ndarray, x: np.ndarray, shift: float) -> np.ndarray:
+        pi = self._probability(psi)
+        u = divide(self._logits(x), pi + shift)
+        if shift > 0:  # Sherman and Morrison, with 1 = Σπ inside the denominator
+            share = pi / (pi + shift)
+            u = u + share * np.sum(pi * u, axis=1, keepdims=True) / (
+                shift * np.sum(share, axis=1, keepdims=True)
+            )
+        return u.ravel()
+
+    def _logits(self, flat: np.ndarray) -> np.ndarray:
+        return flat.reshape(-1, self.num_classes)
+
+    def _probability(self, psi: np.ndarray) -> np.ndarray:
+        return np.asarray(softmax(self._logits(psi), axis=1))
+
+
+def _centred(pi: np.ndarray, u: np.ndarray) -> np.ndarray:
+    """Deviation of u from its mean under the probabilities π, along the axis of the classes."""
+    return np.asarray(u - np.sum(pi * u, axis=1, keepdims=True))
+
+
+def _probabilities(y: np.ndarray) -> np.ndarray:
+    bounded("y", y.ravel(), 0.0, 1.0)
+    sums = y.sum(axis=1)
+    worst = int(np.argmax(np.abs(sums - 1)))
+    if abs(sums[worst] - 1) > 1e-8:
+        raise ArgumentError(f"rows of y must sum to 1, but row {worst} sums to {sums[worst]:g}")
+    return y
+
+
+def _one_hot(y: ArrayLike, num_classes: int | None) -> np.ndarray:
+    labels = as_vector("y", y)
+    if num_classes is None:
+        raise ArgumentError("num_classes is needed when y holds class numbers")
+    if np.any(labels != np.round(labels)):
+        raise ArgumentError("y must hold whole class numbers 0, 1, …, num_classes - 1")
+    bounded("y", labels, 0, positive_int("num_classes", num_classes) - 1)
+    return np.eye(num_classes)[labels.astype(int)]
