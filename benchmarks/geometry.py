@@ -10,24 +10,13 @@ import os
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 os.environ.setdefault("GEOMSTATS_BACKEND", "numpy")
 
-import statistics
-import time
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+from timing import median_ms
 
 import gnmanifold as gn
-
-
-def median_ms(function: Callable[[], object], repeats: int) -> float:
-    function()
-    times = []
-    for _ in range(repeats):
-        began = time.perf_counter()
-        function()
-        times.append(time.perf_counter() - began)
-    return 1e3 * statistics.median(times)
 
 
 def network() -> None:

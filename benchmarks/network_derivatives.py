@@ -4,26 +4,15 @@ Run as `python benchmarks/network_derivatives.py`. Medians of one run; compare t
 machine's speed varies.
 """
 
-import statistics
-import time
 from collections.abc import Callable
 
 import autograd
 import autograd.numpy as anp
 import numpy as np
+from timing import median_ms
 
 import gnmanifold as gn
 from gnmanifold.factorization import Root, factorize
-
-
-def median_ms(function: Callable[[], object], repeats: int) -> float:
-    function()
-    times = []
-    for _ in range(repeats):
-        began = time.perf_counter()
-        function()
-        times.append(time.perf_counter() - began)
-    return 1e3 * statistics.median(times)
 
 
 def problem(n: int, d: int, m: int) -> tuple[gn.FeedforwardNetwork, np.ndarray, Callable]:
