@@ -50,17 +50,20 @@ class RankDeficientError(GnmanifoldError, np.linalg.LinAlgError):
 
 
 class IndefiniteError(GnmanifoldError, np.linalg.LinAlgError):
-    """A Hessian that should serve as a metric is not positive definite; see `smallest`."""
+    """A Hessian that should serve as a metric is not positive definite to rounding.
 
-    def __init__(self, smallest: float) -> None:
-        self.smallest = smallest
+    `smallest` is the number that shows it, and `which` says what number that is.
+    """
+
+    def __init__(self, smallest: float, which: str = "its smallest eigenvalue") -> None:
+        self.smallest, self.which = smallest, which
         super().__init__(
-            f"the Hessian is no metric here: its smallest eigenvalue is {smallest:.3g}; start "
-            "closer to a minimum, or take a Gauss-Newton metric, which is never indefinite"
+            f"the Hessian is no metric here: {which} is {smallest:.3g}; start closer to a minimum, "
+            "or take a Gauss-Newton metric, which is never indefinite"
         )
 
     def __reduce__(self) -> tuple[object, ...]:
-        return type(self), (self.smallest,)
+        return type(self), (self.smallest, self.which)
 
 
 class GeodesicError(GnmanifoldError, ArithmeticError):

@@ -41,6 +41,11 @@ def as_matrix(
     return _finite(name, array) if finite else array
 
 
+def finite(name: str, value: float) -> float:
+    """Return `value` if it is a finite number."""
+    return _number(name, value, "a finite number", lambda x: bool(np.isfinite(x)))
+
+
 def positive(name: str, value: float) -> float:
     """Return `value` if it is a finite number above zero."""
     return _number(name, value, "a finite number > 0", lambda x: 0 < x < np.inf)

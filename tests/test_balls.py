@@ -5,7 +5,8 @@ import warnings
 import numpy as np
 import pymanopt
 import pytest
-from zoo import network, saturation, sphere, targets
+from scipy.optimize import brentq
+from zoo import Symbolic, network, saturation, sphere, targets
 
 import gnmanifold as gn
 
@@ -58,12 +59,43 @@ def test_geodesics_end_at_the_ball():
     for manifold, point in manifolds():
         u = manifold.tangent(manifold.at(point), np.array([1.0, 0.0]))
         manifold.exp(point, 0.4 * u)
-        with pytest.raises(gn.GeodesicError, match=r"outside the ball of radius 0\.5"):
+        with pytest.raises(gn.GeodesicError, match=r"leaves the ball of radius 0\.5 at time 0\.5"):
             manifold.exp(point, u)
         geodesic = manifold.geodesic(point, u)
-        geodesic(0.4)
-        with pytest.raises(gn.GeodesicError, match=r"at time 0.6 .* outside"):
-            geodesic(0.6)
+        for t in (0.4, -0.3):
+            geodesic(t)
+        for t in (0.6, -0.7):
+            with pytest.raises(gn.GeodesicError, match="leaves the ball"):
+                geodesic(t)
+
+
+def test_excursions_out_of_the_ball_and_back_are_seen():
+    """A straight line of the plane in skew coordinates, a parabola of the parameters."""
+    plane = Symbolic(lambda x, y: (x, y - x**2), 2)
+    w, a = np.array([-1.0, 0.0]), np.array([2.0, -4.0])
+    for radius in (1.2, np.sqrt(2.25 - 0.1)):
+        manifold = gn.ParameterManifold(plane, center=[0.0, 0.5], radius=radius)
+
+        def excess(t, radius=radius):
+            x, y = -1 + 2 * t, (-1 + 2 * t) ** 2 - 1
+            return x**2 + (y - 0.5) ** 2 - radius**2
+
+        times = np.linspace(0, 1, 10001)
+        first = times[np.argmax([excess(t) > 0 for t in times])]
+        exact = brentq(excess, first - 1e-4, first)
+        assert manifold.exit_time(w, a) == pytest.approx(exact, rel=1e-8)
+        with pytest.raises(gn.GeodesicError, match="leaves the ball"):
+            manifold.exp(w, a)
+        with pytest.raises(gn.GeodesicError, match="leaves the ball"):
+            manifold.geodesic(w, a)(1.0)
+    wide = gn.ParameterManifold(plane, center=[0.0, 0.5], radius=1.51)
+    assert wide.exit_time(w, a) == np.inf
+
+
+def test_random_points_lie_in_the_ball():
+    for make in (gn.OutputManifold, gn.ParameterManifold):
+        manifold = make(network(), radius=0.1)
+        assert all(manifold.contains(manifold.random_point()) for _ in range(5))
 
 
 @pytest.mark.parametrize("retraction", ["first_order", "second_order", "exponential"])

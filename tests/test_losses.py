@@ -48,6 +48,10 @@ def test_root_of_the_hessian_and_its_residual(loss):
     np.testing.assert_allclose(S.T @ loss.root_residual(psi), loss.gradient(psi), atol=1e-13)
     r = RNG.standard_normal(len(S))
     np.testing.assert_allclose(loss.hessian_root_transpose(psi, r), S.T @ r, atol=1e-13)
+    W = RNG.standard_normal((N, 2))
+    for batched in (lambda x: loss.third_product(psi, u, x), lambda x: loss.hessian_solve(psi, x)):
+        columns = np.column_stack([batched(column) for column in W.T])
+        np.testing.assert_allclose(batched(W), columns, rtol=1e-12, atol=1e-13)
     solved = loss.hessian_product(psi, loss.hessian_solve(psi, S.T @ r))
     np.testing.assert_allclose(solved, S.T @ r, atol=1e-12)
 
@@ -92,6 +96,16 @@ def test_losses_stay_finite_far_out():
         assert np.all(np.isfinite(loss.hessian_product(psi, np.ones(3))))
         assert np.all(np.isfinite(loss.hessian_root(psi, np.eye(3))))
         assert np.all(np.isfinite(loss.hessian_solve(psi, np.ones(3))))
+
+
+def test_residual_of_a_strongly_convex_softmax_survives_underflow():
+    loss = gn.StronglyConvex(gn.Softmax([2], 3), 1e-3)
+    for size in (300.0, 400.0, 800.0):
+        psi = np.array([0.0, size, -size])
+        S = loss.hessian_root(psi, np.eye(3))
+        np.testing.assert_allclose(
+            S.T @ loss.root_residual(psi), loss.gradient(psi), rtol=1e-9, atol=1e-12
+        )
 
 
 def test_reach_is_the_distance_to_the_targets_for_squared_error():

@@ -110,7 +110,8 @@ def test_surfaces_and_lines_out_of_the_image_are_refused(model, w):
         straight_line(model, w, np.ones(5), np.nan)
     with pytest.raises(gn.ShapeError, match="q must have shape"):
         horizontal_lift(model, w, np.ones(4))
-    with pytest.raises((gn.GeodesicError, gn.RankDeficientError, gn.NonFiniteError)):
-        straight_line(
-            network(widths=(9,)), network(widths=(9,)).initial_parameters, 1e4 * np.ones(20)
-        )
+    with pytest.raises(gn.ArgumentError, match="loss must be"):
+        minimum_norm_step(model, w, "mse")
+    bounded = network(widths=(9,))  # tanh: the predictions cannot go that far
+    with pytest.raises((gn.GeodesicError, gn.RankDeficientError)):
+        straight_line(bounded, bounded.initial_parameters, 1e4 * np.ones(20))

@@ -16,6 +16,7 @@ from gnmanifold.metrics.induced import InducedMetric
 _RESTARTS = 20
 _SWEEPS = 500
 _SETTLED = 1e-13  # relative gain of a sweep that ends an ascent
+_COLLAPSED = 1e-6  # length of a sum of unit vectors that is only their rounding
 
 
 def second_fundamental_form(
@@ -59,7 +60,7 @@ class GaussForm(NamedTuple):
 def gauss_form(local: InducedMetric, a: np.ndarray, b: np.ndarray) -> GaussForm:
     """Form F(a, b) of two velocities."""
     if local.weight == 0:
-        return GaussForm(np.zeros(a.size), np.zeros(0), np.zeros(a.size))
+        return GaussForm(np.zeros(local.ambient_dimension), np.zeros(0), np.zeros(a.size))
     second = local.lin.second_derivative(a, b)
     return _split(local, second, None if local.outputs.flat else local.skew(a, local.lin.push(b)))
 
@@ -68,7 +69,7 @@ def gauss_forms(local: InducedMetric, a: np.ndarray) -> GaussForm:
     """Form F(a, e_j) for all parameters j, in columns."""
     if local.weight == 0:
         still = np.zeros((a.size, a.size))
-        return GaussForm(still, still[:0], still)
+        return GaussForm(np.zeros((local.ambient_dimension, a.size)), still[:0], still)
     second = local.lin.jacobian_derivative(a)
     return _split(local, second, None if local.outputs.flat else local.skews(a))
 
@@ -106,16 +107,22 @@ def form_norm(
 
 
 def _ascend(local: InducedMetric, start: np.ndarray) -> tuple[float, np.ndarray]:
-    a = start / local.length(start)
-    b, value = a, 0.0
+    n = local.lin.model.num_outputs
+    a = b = start / local.length(start)
+    value = 0.0
     for _ in range(_SWEEPS):
         bend = local.bend(a, b)
         x = local.normal_part(bend, local.tangential(bend))
         size = float(np.linalg.norm(local.coordinates(x)))
-        if size <= (1 + _SETTLED) * value or size == 0:
+        if size <= (1 + _SETTLED) * value:
             break
         value = size
-        ascent = weingarten(local, x[: local.lin.model.num_outputs], b)
-        a, b = ascent / local.length(ascent), a
-    values = [(float(np.linalg.norm(gauss_form(local, c, c).normal)), c) for c in (a, b)]
-    return max(values, key=lambda found: found[0])
+        # given b, the unit a with the largest <II(a, b), ν> is along S_ν b
+        ascent = weingarten(local, x[:n], b)
+        a, b = b, ascent / local.length(ascent)
+    # At a maximum II(a, b) = II(±a, ±b) but for the sign; where a ≠ ±b, as for principal curvatures
+    # that differ in sign alone, it is attained at a + b or a - b.
+    candidates = [c / local.length(c) for c in (a, b, a + b, a - b) if local.length(c) > _COLLAPSED]
+    values = [float(np.linalg.norm(gauss_form(local, c, c).normal)) for c in candidates]
+    best = int(np.argmax(values))
+    return values[best], candidates[best]

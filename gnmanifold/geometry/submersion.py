@@ -16,6 +16,7 @@ from gnmanifold.geometry.geodesics import integrate
 from gnmanifold.linearization import Linearization
 from gnmanifold.losses import Loss
 from gnmanifold.metrics import EuclideanMetric
+from gnmanifold.metrics.family import check_loss
 from gnmanifold.models import Model
 from gnmanifold.models.base import as_model
 from gnmanifold.validation import as_vector, positive
@@ -41,6 +42,7 @@ def minimum_norm_step(model: Model, w: ArrayLike, loss: Loss) -> Float[np.ndarra
 
     For the squared error it is minus the Gauss-Newton step of minimum norm.
     """
+    check_loss(loss, model)
     lin = _submersion(model, w)
     return lin.pull(loss.gradient(lin.psi))
 
@@ -51,7 +53,9 @@ def submersion_hessian(model: Model, w: ArrayLike, loss: Loss) -> Float[np.ndarr
     It is Jᵀ∇²g J: the normal part of ∇g, which meets D²f elsewhere, is zero. The Riemannian Hessian
     of the damped metric tends to it as the damping vanishes.
     """
+    check_loss(loss, model)
     lin = _submersion(model, w)
+    lin.factor.require_full_rank("the predictions are no submersion here")
     root = loss.hessian_root(lin.psi, lin.jacobian)
     return root.T @ root
 
@@ -73,7 +77,7 @@ def straight_line(
         return Linearization(model, at, counts=lin.counts).pull(q)
 
     local = EuclideanMetric().at(lin)
-    scale = max(float(np.linalg.norm(lin.w)), float(np.linalg.norm(q)))
+    scale = max(float(np.linalg.norm(lin.w)), float(np.linalg.norm(lin.pull(q))))
     return integrate(local, velocity, lin.w, (0.0, float(time)), scale).y[:, -1]
 
 

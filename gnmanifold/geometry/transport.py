@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from itertools import pairwise
-from typing import Any
 
 import numpy as np
 from jaxtyping import Float
 
-from gnmanifold.geometry.geodesics import integrate, neighbour
+from gnmanifold.geometry.geodesics import Geodesic, exponential, integrate, neighbour
+from gnmanifold.geometry.logarithm import logarithm
 from gnmanifold.metrics import InducedMetric, Metric
 
 _FEW = 3  # vectors for which single contractions are cheaper than a derivative of the Jacobian
@@ -73,39 +73,45 @@ def _turn(local: InducedMetric, velocity: np.ndarray, columns: np.ndarray) -> np
     return np.column_stack([local.christoffel(velocity, column) for column in columns.T])
 
 
-def ladder(manifold: Any, kind: str, points: Sequence[Any], u: Any) -> Any:
-    """Transport a tangent vector from point to point by ladders that need only exp and log.
+def ladder(
+    metric: Metric, local: InducedMetric, a: np.ndarray, u: np.ndarray, kind: str, steps: int
+) -> Float[np.ndarray, " p"]:
+    """Transport a velocity along the geodesic with velocity a by ladders of exp and log.
 
-    Each rung of the pole ladder reflects exp(u) through the midpoint of the step: third order in
-    the step, exact in symmetric spaces. Schild's ladder closes a geodesic parallelogram: second
-    order. `u` is shortened to the square of the step, since the error grows with it.
+    Each rung of the pole ladder reflects exp(u) through the midpoint of its step, exact in
+    symmetric spaces; Schild's ladder closes a geodesic parallelogram. The vector is shortened to
+    |a|/steps², so that the error of either is of second order in 1/steps.
     N. Guigui and X. Pennec, Found. Comput. Math. 22 (2022).
     """
-    rung: Callable[..., Any] = _LADDERS[kind]
-    step = float(manifold.dist(points[0], points[1]))
-    size = float(manifold.norm(points[0], u))
-    if step == 0 or size == 0:
-        return u
-    factor = step * min(step, 1.0) / size
+    rung, size, length = _RUNGS[kind], local.length(u), local.length(a)
+    if size == 0 or length == 0:
+        return u.copy()
+    factor = length / (steps**2 * size)
+    geodesic = Geodesic(metric, local, a)
+    stops = [geodesic.state(t)[0] for t in np.linspace(0, 1, 2 * steps + 1)]
     u = factor * u
-    for start, end in pairwise(points):
-        u = rung(manifold, start, end, u)
+    for i in range(steps):
+        start, middle, end = (neighbour(metric, local, w) for w in stops[2 * i : 2 * i + 3])
+        u = rung(metric, start, middle, end, u)
     return u / factor
 
 
-def _pole(manifold: Any, start: Any, end: Any, u: Any) -> Any:
-    middle = manifold.pair_mean(start, end)
-    tip = manifold.exp(start, u)
-    reflected = manifold.exp(middle, -manifold.log(middle, tip))
-    return -manifold.log(end, reflected)
+def _pole(
+    metric: Metric, start: InducedMetric, middle: InducedMetric, end: InducedMetric, u: np.ndarray
+) -> np.ndarray:
+    tip = exponential(metric, start, u)
+    reflected = exponential(metric, middle, -logarithm(metric, middle, tip))
+    return -logarithm(metric, end, reflected)
 
 
-def _schild(manifold: Any, start: Any, end: Any, u: Any) -> Any:
-    tip = manifold.exp(start, u)
-    middle = manifold.pair_mean(tip, end)
-    opposite = manifold.exp(start, 2 * manifold.log(start, middle))
-    return manifold.log(end, opposite)
+def _schild(
+    metric: Metric, start: InducedMetric, _: InducedMetric, end: InducedMetric, u: np.ndarray
+) -> np.ndarray:
+    tip = neighbour(metric, start, exponential(metric, start, u))
+    middle = exponential(metric, tip, 0.5 * logarithm(metric, tip, end.lin.w))
+    opposite = exponential(metric, start, 2 * logarithm(metric, start, middle))
+    return logarithm(metric, end, opposite)
 
 
-_LADDERS: dict[str, Callable[..., Any]] = {"pole": _pole, "schild": _schild}
-LADDERS = tuple(_LADDERS)
+_RUNGS = {"pole": _pole, "schild": _schild}
+LADDERS = tuple(_RUNGS)

@@ -9,7 +9,7 @@ from jaxtyping import Float
 from numpy.typing import ArrayLike
 
 from gnmanifold.errors import ArgumentError
-from gnmanifold.validation import as_vector
+from gnmanifold.validation import as_matrix, as_vector
 
 
 class Loss(ABC):
@@ -37,8 +37,10 @@ class Loss(ABC):
         """Product ∇²g(ψ) u, shape (n,)."""
 
     @abstractmethod
-    def third_product(self, psi: ArrayLike, u: ArrayLike, v: ArrayLike) -> Float[np.ndarray, " n"]:
-        """Third derivative ∂³g(ψ)[u, v, ·], shape (n,)."""
+    def third_product(
+        self, psi: ArrayLike, u: ArrayLike, v: ArrayLike
+    ) -> Float[np.ndarray, " n *k"]:
+        """Third derivative ∂³g(ψ)[u, v, ·], for v of shape (n,) or for the columns of (n, k)."""
 
     def hessian_root(self, psi: ArrayLike, columns: np.ndarray) -> np.ndarray:
         """Product S C of a root S of the Hessian, SᵀS = ∇²g(ψ), with columns C (n,) or (n, k)."""
@@ -53,9 +55,12 @@ class Loss(ABC):
         psi = self._vector("psi", psi)
         return self._residual(psi, self.gradient(psi), 0.0)
 
-    def hessian_solve(self, psi: ArrayLike, x: ArrayLike) -> Float[np.ndarray, " n"]:
-        """Solution u of ∇²g(ψ) u = x, one of several where the Hessian is singular."""
-        return self._solve(self._vector("psi", psi), self._vector("x", x), 0.0)
+    def hessian_solve(self, psi: ArrayLike, x: ArrayLike) -> Float[np.ndarray, " n *k"]:
+        """Solution u of ∇²g(ψ) u = x, one of several where the Hessian is singular.
+
+        For x of shape (n,) or for the columns of (n, k).
+        """
+        return self._solve(self._vector("psi", psi), self._columns("x", x), 0.0)
 
     @property
     def information(self) -> Loss:
@@ -88,12 +93,20 @@ class Loss(ABC):
     def _solve(self, psi: np.ndarray, x: np.ndarray, shift: float) -> np.ndarray:
         """Solution with ∇²g(ψ) + shift I."""
 
+    def _columns(self, name: str, value: ArrayLike) -> np.ndarray:
+        if np.ndim(value) != 2:
+            return self._vector(name, value)
+        return as_matrix(name, value, (self.num_outputs, np.shape(value)[1]), finite=False)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}(n={self.num_outputs})"
+
     def _vector(self, name: str, value: ArrayLike) -> np.ndarray:
         return as_vector(name, value, self.num_outputs, finite=False)
 
 
 def divide(x: np.ndarray, curvature: np.ndarray) -> np.ndarray:
-    """Quotient, zero where the curvature underflowed and leaves nothing to solve for."""
+    """Rows of x over the curvatures, zero where those underflowed: nothing to solve for there."""
     return np.divide(x, curvature, out=np.zeros_like(x), where=curvature > 0)
 
 

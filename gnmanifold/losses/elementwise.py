@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Float
 from numpy.typing import ArrayLike
 from scipy.integrate import quad
-from scipy.special import expit
+from scipy.special import expit, kve
 
 from gnmanifold.losses.base import Loss, bounded, divide
 from gnmanifold.validation import as_vector, frozen, positive
@@ -30,8 +30,11 @@ class _Elementwise(Loss):
     def hessian_product(self, psi: ArrayLike, u: ArrayLike) -> Float[np.ndarray, " n"]:
         return self._curvature(self._vector("psi", psi)) * self._vector("u", u)
 
-    def third_product(self, psi: ArrayLike, u: ArrayLike, v: ArrayLike) -> Float[np.ndarray, " n"]:
-        return self._bend(self._vector("psi", psi)) * self._vector("u", u) * self._vector("v", v)
+    def third_product(
+        self, psi: ArrayLike, u: ArrayLike, v: ArrayLike
+    ) -> Float[np.ndarray, " n *k"]:
+        bend = self._bend(self._vector("psi", psi)) * self._vector("u", u)
+        return (bend * self._columns("v", v).T).T
 
     def _root(self, psi: np.ndarray, columns: np.ndarray, shift: float) -> np.ndarray:
         root = np.sqrt(self._curvature(psi) + shift)
@@ -45,7 +48,7 @@ class _Elementwise(Loss):
         return divide(gradient, root)
 
     def _solve(self, psi: np.ndarray, x: np.ndarray, shift: float) -> np.ndarray:
-        return divide(x, self._curvature(psi) + shift)
+        return divide(x.T, self._curvature(psi) + shift).T
 
 
 class SquaredError(_Elementwise):
@@ -149,17 +152,20 @@ class PseudoHuber(_Elementwise):
 
     @property
     def information(self) -> Loss:
-        """The squared error weighted with E g'², the information of a location parameter."""
-        wide = 40 * max(1 / self.delta, 1.0)
-        density = PseudoHuber([0.0], self.delta)
-        weight, mass = (
-            quad(lambda r, power=power: density._tilted(r, power), 0, wide, limit=200)[0]
-            for power in (2, 0)
-        )
-        return SquaredError(self.targets, weight / mass)
+        """The squared error weighted with E g'², the information of a location parameter.
 
-    def _tilted(self, r: float, power: int) -> float:
-        return float(self.gradient([r])[0] ** power * np.exp(-self.value([r])))
+        With r = δ sinh t the density is e^(-δ²(cosh t - 1)) / (2δ e^(δ²) K₁(δ²)) and g' = δ tanh t.
+        """
+        square = self.delta**2
+        if self.delta < 1e-8:  # all of the mass is in the tails, where g' = ±δ
+            return SquaredError(self.targets, square)
+
+        def tilted(t: float) -> float:
+            return float(np.sinh(t) * np.tanh(t) * np.exp(-2 * square * np.sinh(t / 2) ** 2))
+
+        end = 2 * np.arcsinh(np.sqrt(375) / self.delta)  # e^-750 of the density is left beyond
+        slopes = quad(tilted, 0, end, epsabs=0, epsrel=1e-12, limit=200)[0]
+        return SquaredError(self.targets, square * slopes / kve(1, square))
 
     def _curvature(self, psi: np.ndarray) -> np.ndarray:
         return self._stretch(psi)[1] ** -3.0

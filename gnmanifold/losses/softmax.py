@@ -40,16 +40,19 @@ class Softmax(Loss):
         pi, u = self._probability(self._vector("psi", psi)), self._logits(self._vector("u", u))
         return (pi * _centred(pi, u)).ravel()
 
-    def third_product(self, psi: ArrayLike, u: ArrayLike, v: ArrayLike) -> Float[np.ndarray, " n"]:
-        pi = self._probability(self._vector("psi", psi))
-        u, v = self._logits(self._vector("u", u)), self._logits(self._vector("v", v))
-        change = pi * _centred(pi, v)
-        return (change * _centred(pi, u) - pi * np.sum(change * u, axis=1, keepdims=True)).ravel()
+    def third_product(
+        self, psi: ArrayLike, u: ArrayLike, v: ArrayLike
+    ) -> Float[np.ndarray, " n *k"]:
+        v = self._columns("v", v)
+        pi = self._probability(self._vector("psi", psi))[:, :, None]
+        first = self._blocks(self._vector("u", u))
+        change = pi * _centred(pi, self._blocks(v))
+        mixed = np.sum(change * first, axis=1, keepdims=True)
+        return (change * _centred(pi, first) - pi * mixed).reshape(v.shape)
 
     def _root(self, psi: np.ndarray, columns: np.ndarray, shift: float) -> np.ndarray:
         pi = self._probability(psi)[:, :, None]
-        blocks = columns.reshape(*pi.shape[:2], -1)
-        root = (np.sqrt(pi) * _centred(pi, blocks)).reshape(columns.shape)
+        root = (np.sqrt(pi) * _centred(pi, self._blocks(columns))).reshape(columns.shape)
         return np.concatenate([root, np.sqrt(shift) * columns]) if shift > 0 else root
 
     def _transpose(self, psi: np.ndarray, r: np.ndarray, shift: float) -> np.ndarray:
@@ -59,22 +62,24 @@ class Softmax(Loss):
         return product + np.sqrt(shift) * r[psi.size :] if shift > 0 else product
 
     def _residual(self, psi: np.ndarray, gradient: np.ndarray, shift: float) -> np.ndarray:
-        pi = self._probability(psi).ravel()
+        if shift > 0:  # the shortest one, which stays small where probabilities underflow
+            return self._root(psi, self._solve(psi, gradient, shift), shift)
         # The gradient of the cross-entropy sums to zero over the classes of a sample, which
-        # makes it the image of gradient/sqrt(π); what `shift` adds to it is shift ψ.
-        own = gradient - shift * psi
-        residual = divide(own, np.sqrt(pi))
-        return np.concatenate([residual, np.sqrt(shift) * psi]) if shift > 0 else residual
+        # makes it the image of gradient/sqrt(π).
+        return divide(gradient, np.sqrt(self._probability(psi).ravel()))
 
     def _solve(self, psi: np.ndarray, x: np.ndarray, shift: float) -> np.ndarray:
-        pi = self._probability(psi)
-        u = divide(self._logits(x), pi + shift)
+        pi = self._probability(psi)[:, :, None]
+        u = divide(self._blocks(x), pi + shift)
         if shift > 0:  # Sherman and Morrison, with 1 = Σπ inside the denominator
             share = pi / (pi + shift)
             u = u + share * np.sum(pi * u, axis=1, keepdims=True) / (
                 shift * np.sum(share, axis=1, keepdims=True)
             )
-        return u.ravel()
+        return u.reshape(x.shape)
+
+    def _blocks(self, columns: np.ndarray) -> np.ndarray:
+        return columns.reshape(-1, self.num_classes, *(columns.shape[1:] or (1,)))
 
     def _logits(self, flat: np.ndarray) -> np.ndarray:
         return flat.reshape(-1, self.num_classes)

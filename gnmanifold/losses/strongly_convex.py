@@ -38,7 +38,9 @@ class StronglyConvex(Loss):
     def hessian_product(self, psi: ArrayLike, u: ArrayLike) -> Float[np.ndarray, " n"]:
         return self.loss.hessian_product(psi, u) + self.added * self._vector("u", u)
 
-    def third_product(self, psi: ArrayLike, u: ArrayLike, v: ArrayLike) -> Float[np.ndarray, " n"]:
+    def third_product(
+        self, psi: ArrayLike, u: ArrayLike, v: ArrayLike
+    ) -> Float[np.ndarray, " n *k"]:
         return self.loss.third_product(psi, u, v)
 
     @property

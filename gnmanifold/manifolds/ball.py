@@ -27,6 +27,12 @@ class Ball:
         """Whether parameters lie inside; those that are not finite do not."""
         return self.distance(w) < self.radius
 
+    def draw(self, rng: np.random.Generator) -> np.ndarray:
+        """Parameters drawn uniformly from the inside."""
+        direction = rng.standard_normal(self.center.size)
+        share = rng.uniform() ** (1 / self.center.size)
+        return self.center + self.radius * share * direction / np.linalg.norm(direction)
+
     def excess(self, w: np.ndarray) -> float:
         """Smooth function of the parameters that is negative inside and positive outside."""
         return (self.distance(w) / self.radius) ** 2 - 1

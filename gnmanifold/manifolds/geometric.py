@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Float
 from numpy.typing import ArrayLike
 
-from gnmanifold.errors import ArgumentError, GeodesicError, LeftBallWarning
+from gnmanifold.errors import ArgumentError, GeodesicError, LeftBallWarning, NonFiniteError
 from gnmanifold.geometry import curvature, geodesics, hessian, second_form, transport
 from gnmanifold.geometry.logarithm import logarithm
 from gnmanifold.losses import Loss
@@ -21,7 +21,16 @@ from gnmanifold.metrics import InducedMetric, LocalMetric, Metric
 from gnmanifold.metrics.family import check_loss
 from gnmanifold.metrics.induced import induced
 from gnmanifold.models import Model
-from gnmanifold.validation import RandomState, as_generator, as_vector, limit, one_of, positive_int
+from gnmanifold.validation import (
+    RandomState,
+    as_generator,
+    as_vector,
+    finite,
+    first_nonfinite,
+    one_of,
+    positive,
+    positive_int,
+)
 
 Tangent = Float[np.ndarray, " _"]
 
@@ -36,18 +45,23 @@ class Geodesic:
 
     def __init__(self, manifold: GeometricManifold, flow: geodesics.Geodesic) -> None:
         self._manifold, self._flow = manifold, flow
+        self._inside = {True: 0.0, False: 0.0}  # how far it was found to stay inside the ball
 
     def __call__(self, t: float) -> Any:
-        """Point at time t; raises GeodesicError and the like beyond the domain."""
-        return self._manifold._checked(self.parameters(t), t)
+        """Point at time t; raises GeodesicError and the like beyond the domain or the ball."""
+        w = self.parameters(t)
+        if abs(t) > self._inside[t >= 0]:
+            self._manifold._require_inside(self._flow.start, self._flow.velocity, t)
+            self._inside[t >= 0] = abs(t)
+        return self._manifold._trial(w)
 
     def parameters(self, t: float) -> np.ndarray:
         """Parameters w(t), shape (p,)."""
-        return self._flow.state(_time(t))[0]
+        return self._flow.state(finite("t", t))[0]
 
     def velocity(self, t: float) -> Tangent:
         """Tangent vector at the point of time t."""
-        w, velocity = self._flow.state(_time(t))
+        w, velocity = self._flow.state(finite("t", t))
         local = geodesics.neighbour(self._flow.metric, self._flow.start, w)
         return self._manifold.tangent(local, velocity)
 
@@ -57,8 +71,10 @@ class GeometricManifold(ModelManifold):
 
     The subclasses say how tangent vectors stand for parameter velocities; everything here is
     computed on those. A ball B of parameters is given by `center` and `radius`.
-    Methods raise NotAnImmersionError for metrics without connection, RankDeficientError where the
-    metric degenerates, NonFiniteError where the model does and ArgumentError for bad vectors.
+    Distances are those of the immersion: equal predictions at different parameters are different
+    points. Methods raise NotAnImmersionError for metrics without connection, RankDeficientError
+    where the metric degenerates, NonFiniteError where the model does and ArgumentError for bad
+    vectors.
     """
 
     def __init__(
@@ -103,6 +119,9 @@ class GeometricManifold(ModelManifold):
     @abstractmethod
     def _form(self, local: InducedMetric, form: np.ndarray) -> np.ndarray: ...
 
+    def _random_parameters(self) -> np.ndarray:
+        return super()._random_parameters() if self.ball is None else self.ball.draw(self._rng)
+
     def contains(self, point: Any) -> bool:
         """Whether a point lies in f(B): |w - center| < radius; always without a ball."""
         w = self._parameters(point)
@@ -118,7 +137,7 @@ class GeometricManifold(ModelManifold):
         if not self.contains(point):
             raise ArgumentError("the point lies outside the ball already")
         local, a = self._local(point, tangent_vector)
-        until = limit("until", until)
+        positive("until", until)
         return geodesics.exit_time(self.metric, local, a, self.ball.excess, until)
 
     def retraction(self, point: Any, tangent_vector: Any) -> Any:
@@ -138,7 +157,8 @@ class GeometricManifold(ModelManifold):
         Raises GeodesicError where the geodesic leaves the domain, or the ball, before that.
         """
         local, a = self._local(point, tangent_vector)
-        return self._checked(geodesics.exponential(self.metric, local, a), 1.0)
+        self._require_inside(local, a, 1.0)
+        return self._trial(geodesics.exponential(self.metric, local, a))
 
     def geodesic(self, point: Any, tangent_vector: Any) -> Geodesic:
         """Geodesic through a point with that velocity, a function of time."""
@@ -183,18 +203,17 @@ class GeometricManifold(ModelManifold):
         """Transport a vector along the geodesic with velocity `tangent_vector`, from time 0 to 1.
 
         `method` is "ode", accurate to the tolerance of the geodesic, or "pole" or "schild" for
-        ladders of `steps` rungs made of geodesics and logarithms.
+        ladders of `steps` rungs made of geodesics and logarithms, with an error ~ 1/steps².
         """
         one_of("method", method, ("ode", *transport.LADDERS))
-        local, a = self._local(point, tangent_vector)
-        u = self.velocity(local, transported)
+        positive_int("steps", steps)
+        local, a, u = self._pair(point, tangent_vector, transported)
         if method == "ode":
             w, _, moved = transport.parallel_transport(self.metric, local, a, u)
-            return self.tangent(geodesics.neighbour(self.metric, local, w), moved)
-        times = np.linspace(0, 1, positive_int("steps", steps) + 1)
-        geodesic = self.geodesic(point, tangent_vector)
-        points = [geodesic(t) for t in times]
-        return transport.ladder(self, method, points, transported)
+        else:
+            w = geodesics.exponential(self.metric, local, a)
+            moved = transport.ladder(self.metric, local, a, u, method, steps)
+        return self.tangent(geodesics.neighbour(self.metric, local, w), moved)
 
     def transport_along(self, points: Sequence[Any], tangent_vector: Any) -> Tangent:
         """Parallel transport from the first point to the last along a polyline of parameters.
@@ -202,11 +221,10 @@ class GeometricManifold(ModelManifold):
         The pieces are straight in the parameters; a polygon of geodesics is transported round by
         `parallel_transport` along each `log`.
         """
-        stops = [self._parameters(point) for point in points]
+        stops = [self._finite_parameters(point) for point in points]
         if not stops:
             raise ArgumentError("a polyline needs at least one point")
-        local = induced(self.at(points[0]))
-        u = self.velocity(local, tangent_vector)
+        local, u = self._local(points[0], tangent_vector)
         moved = transport.transport_along(self.metric, local, stops[1:], u)
         return self.tangent(geodesics.neighbour(self.metric, local, stops[-1]), moved)
 
@@ -271,27 +289,41 @@ class GeometricManifold(ModelManifold):
         return np.linalg.eigvalsh(0.5 * (form + form.T))
 
     def _shooting(self, point_a: Any, point_b: Any) -> Tangent:
-        target = self._parameters(point_b)
+        target = self._finite_parameters(point_b)
         local = induced(self.at(point_a))
         return self.tangent(local, logarithm(self.metric, local, target))
 
     def _local(self, point: Any, tangent_vector: Any) -> tuple[InducedMetric, np.ndarray]:
         local = induced(self.at(point))
-        return local, self.velocity(local, tangent_vector)
+        return local, self._finite_velocity(local, tangent_vector)
 
     def _pair(self, point: Any, u: Any, v: Any) -> tuple[InducedMetric, np.ndarray, np.ndarray]:
         local, a = self._local(point, u)
-        return local, a, a if v is u else self.velocity(local, v)
+        return local, a, a if v is u else self._finite_velocity(local, v)
 
-    def _checked(self, w: np.ndarray, time: float) -> Any:
-        """Point of a geodesic, which must not have left the ball."""
-        if self.ball is not None and not self.ball.contains(w):
+    def _finite_velocity(self, local: LocalMetric, tangent_vector: Any) -> np.ndarray:
+        index = first_nonfinite(np.asarray(tangent_vector, dtype=float))
+        if index is not None:
+            raise NonFiniteError(f"tangent_vector must be finite, but its entry {index} is not")
+        return self.velocity(local, tangent_vector)
+
+    def _finite_parameters(self, point: Any) -> np.ndarray:
+        return as_vector("point", self._parameters(point))
+
+    def _require_inside(self, local: InducedMetric, a: np.ndarray, until: float) -> None:
+        """Raise GeodesicError where a geodesic leaves the ball before a time."""
+        if self.ball is None or until == 0:
+            return
+        w = local.lin.w
+        time = 0.0
+        if self.ball.contains(w):
+            velocity = np.sign(until) * a
+            time = geodesics.exit_time(self.metric, local, velocity, self.ball.excess, abs(until))
+        if time < np.inf:
             raise GeodesicError(
-                f"at time {time:.4g} the geodesic is outside the ball of radius "
-                f"{self.ball.radius:.4g}, at |w - center| = {self.ball.distance(w):.4g}: "
-                "exit_time(point, tangent_vector) says when it leaves"
+                f"the geodesic leaves the ball of radius {self.ball.radius:.4g} at time "
+                f"{np.sign(until) * time:.4g}: exit_time(point, tangent_vector) says when"
             )
-        return self._trial(w)
 
     def _report_departure(self, distance: float, radius: float) -> None:
         self.departures += 1
@@ -302,9 +334,3 @@ class GeometricManifold(ModelManifold):
                 LeftBallWarning,
                 stacklevel=3,
             )
-
-
-def _time(t: float) -> float:
-    if not np.ndim(t) == 0 or not np.isfinite(t):
-        raise ArgumentError(f"t must be a finite number, got {t!r}")
-    return float(t)

@@ -7,7 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float
 
+from gnmanifold.errors import NonFiniteError
 from gnmanifold.losses import Loss
+from gnmanifold.validation import first_nonfinite
 
 Columns = Float[np.ndarray, " n *k"]
 
@@ -29,7 +31,7 @@ class EuclideanOutputs:
         """Product A u."""
         return u
 
-    def solve(self, z: np.ndarray) -> Float[np.ndarray, " n"]:
+    def solve(self, z: Columns) -> Columns:
         """Solution of A u = z, one of several where A is singular."""
         return z
 
@@ -47,8 +49,15 @@ class LossOutputs:
     flat = False
 
     def root(self, columns: Columns) -> Float[np.ndarray, " m *k"]:
-        """Product with a root of the Hessian."""
-        return self.loss.hessian_root(self.psi, columns)
+        """Product with a root of the Hessian; raises NonFiniteError where that overflows."""
+        with np.errstate(all="ignore"):
+            rooted = self.loss.hessian_root(self.psi, columns)
+        if first_nonfinite(rooted) is not None and first_nonfinite(columns) is None:
+            raise NonFiniteError(
+                "the Hessian of the loss that makes the metric is not finite at predictions of "
+                f"size {np.linalg.norm(self.psi):.3g}: shorten the steps or start elsewhere"
+            )
+        return rooted
 
     def root_transpose(self, r: np.ndarray) -> Float[np.ndarray, " n"]:
         """Product with the transpose of that root."""
@@ -58,15 +67,13 @@ class LossOutputs:
         """Product with the Hessian."""
         return self.loss.hessian_product(self.psi, u)
 
-    def solve(self, z: np.ndarray) -> Float[np.ndarray, " n"]:
+    def solve(self, z: Columns) -> Columns:
         """Solution with the Hessian."""
         return self.loss.hessian_solve(self.psi, z)
 
     def third(self, u: np.ndarray, columns: Columns) -> Columns:
         """Third derivative of the loss."""
-        if columns.ndim == 1:
-            return self.loss.third_product(self.psi, u, columns)
-        return np.column_stack([self.loss.third_product(self.psi, u, v) for v in columns.T])
+        return self.loss.third_product(self.psi, u, columns)
 
 
 OutputMetric = EuclideanOutputs | LossOutputs

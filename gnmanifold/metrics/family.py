@@ -63,7 +63,7 @@ class GaussNewtonMetric(Metric):
         return 1.0 - self.damping
 
     def at(self, lin: Linearization) -> LocalMetric:
-        return InducedMetric(lin, self.weight, _constant(lin, self.damping * lin.model.scale**2))
+        return InducedMetric(lin, self.weight, _constant(lin, self.damping, lin.model.scale**2))
 
     @property
     def undamped(self) -> bool:
@@ -141,7 +141,10 @@ class GeneralizedGaussNewtonMetric(Metric):
         check_loss(self.loss, model)
 
     def at(self, lin: Linearization) -> LocalMetric:
-        diagonal = _constant(lin, self.damping * lin.model.scale**2)
+        diagonal = _constant(lin, self.damping, lin.model.scale**2)
+        constant = self._outputs.isotropic
+        if self.weight == 0 or constant is not None:
+            return InducedMetric(lin, self.weight * (constant or 0.0), diagonal)
         outputs = LossOutputs(self._outputs, lin.psi)
         return InducedMetric(lin, self.weight, diagonal, outputs=outputs)
 
@@ -176,5 +179,10 @@ def check_loss(loss: Any, model: Model | None = None) -> None:
         )
 
 
-def _constant(lin: Linearization, value: float) -> np.ndarray | None:
-    return np.full(lin.model.num_parameters, value) if value > 0 else None
+def _constant(lin: Linearization, damping: float, factor: float = 1.0) -> np.ndarray | None:
+    """Diagonal damping · factor, None without damping."""
+    if damping == 0:
+        return None
+    if damping * factor == 0:
+        raise ArgumentError(f"the damping {damping:g} times scale² underflows: rescale the model")
+    return np.full(lin.model.num_parameters, damping * factor)

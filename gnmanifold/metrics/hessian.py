@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 from jaxtyping import Float
-from scipy.linalg import LinAlgError, cho_factor, cho_solve, eigvalsh
+from scipy.linalg import eigvalsh, lapack
 
-from gnmanifold.errors import IndefiniteError
+from gnmanifold.errors import IndefiniteError, NonFiniteError
 from gnmanifold.linearization import Linearization
 from gnmanifold.losses import Loss
 from gnmanifold.metrics.base import LocalMetric, Metric
 from gnmanifold.metrics.family import check_loss
 from gnmanifold.models import Model
+from gnmanifold.validation import first_nonfinite
 
 
 @dataclass(frozen=True)
@@ -54,21 +54,41 @@ class HessianTensor(LocalMetric):
     def matrix(self) -> Float[np.ndarray, "p p"]:
         """Hessian of the cost."""
         lin = self.lin
-        root = self.loss.hessian_root(lin.psi, lin.jacobian)
-        return root.T @ root + lin.hessian_matrix(self.loss.gradient(lin.psi))
+        with np.errstate(all="ignore"):
+            root = self.loss.hessian_root(lin.psi, lin.jacobian)
+            matrix = root.T @ root
+        if first_nonfinite(matrix) is not None:
+            raise NonFiniteError(
+                "the Hessian of the cost is not finite at these parameters: start elsewhere"
+            )
+        return matrix + lin.hessian_matrix(self.loss.gradient(lin.psi))
 
     @cached_property
-    def _factor(self) -> Any:
+    def _scale(self) -> Float[np.ndarray, " p"]:
+        """Square roots of the diagonal, the units of the parameters."""
+        diagonal = np.diag(self.matrix)
+        if not np.all(diagonal > 0):
+            raise IndefiniteError(float(np.min(diagonal)), "an entry of its diagonal")
+        return np.sqrt(diagonal)
+
+    @cached_property
+    def _triangle(self) -> Float[np.ndarray, "p p"]:
+        """Cholesky factor of the Hessian scaled to a unit diagonal."""
         self.lin.counts.factorizations += 1
-        try:
-            return cho_factor(self.matrix, lower=True)
-        except LinAlgError:
-            smallest = float(eigvalsh(self.matrix, subset_by_index=(0, 0))[0])
-            raise IndefiniteError(smallest) from None
+        scaled = self.matrix / np.outer(self._scale, self._scale)
+        triangle, failed = lapack.dpotrf(scaled, lower=1)
+        reciprocal = (
+            0.0 if failed else lapack.dpocon(triangle, np.linalg.norm(scaled, 1), uplo="L")[0]
+        )
+        if reciprocal <= len(scaled) * np.finfo(float).eps:
+            smallest = float(eigvalsh(scaled, subset_by_index=(0, 0))[0])
+            raise IndefiniteError(smallest, "its smallest eigenvalue, with a unit diagonal,")
+        return triangle
 
     def lower(self, a: np.ndarray) -> Float[np.ndarray, " p"]:
-        self._factor  # noqa: B018 - an indefinite matrix is no metric
+        self._triangle  # noqa: B018 - an indefinite matrix is no metric
         return self.matrix @ a
 
     def raise_index(self, c: np.ndarray) -> Float[np.ndarray, " p *k"]:
-        return cho_solve(self._factor, c)
+        solution, _ = lapack.dpotrs(self._triangle, (c.T / self._scale).T, lower=1)
+        return (solution.T / self._scale).T

@@ -48,6 +48,12 @@ class InducedMetric(LocalMetric):
         if self.weight != 0:
             self.factor  # noqa: B018 - it is what raises
 
+    @property
+    def ambient_dimension(self) -> int:
+        """Number of coordinates of a normal vector."""
+        size = len(self.outputs.root(np.zeros(self.lin.model.num_outputs)))
+        return size if self.diagonal is None else size + self.lin.model.num_parameters
+
     def isometric(self, columns: np.ndarray) -> np.ndarray:
         """Output vectors as sqrt(c) S C, whose Euclidean inner product is that of c A."""
         rooted = self.outputs.root(columns)
@@ -57,9 +63,9 @@ class InducedMetric(LocalMetric):
         bottom = 0.0 if self.diagonal is None else (self.diagonal * a) @ b
         if self.weight == 0:
             return np.float64(bottom)
-        image = self.lin.push(a)
-        other = image if b is a else self.lin.push(b)
-        return np.float64(self.weight * (image @ self.outputs.product(other)) + bottom)
+        image = self.isometric(self.lin.push(a))  # S twice: a product with A can be negative
+        other = image if b is a else self.isometric(self.lin.push(b))
+        return np.float64(image @ other + bottom)
 
     def receive(self, source: LocalMetric, a: np.ndarray) -> Float[np.ndarray, " p"]:
         """Projection of the ambient vector (J a, a) from `source` onto the tangent space here."""
@@ -116,13 +122,13 @@ class InducedMetric(LocalMetric):
         second = self.lin.jacobian_derivative(a)
         return second if self.outputs.flat else second + self.skews(a)
 
-    def skew(self, a: np.ndarray, image: np.ndarray) -> Float[np.ndarray, " n"]:
-        """Christoffel contraction ½A⁻¹T[J a, u] of the outputs."""
-        return 0.5 * self.outputs.solve(self.outputs.third(self.lin.push(a), image))
+    def skew(self, a: np.ndarray, images: np.ndarray) -> Float[np.ndarray, " n *k"]:
+        """Christoffel contraction ½A⁻¹T[J a, U] of the outputs with a vector or with columns."""
+        return 0.5 * self.outputs.solve(self.outputs.third(self.lin.push(a), images))
 
     def skews(self, a: np.ndarray) -> Float[np.ndarray, "n p"]:
         """Christoffel contractions ½A⁻¹T[J a, J e_j] of the outputs for all parameters j."""
-        return np.column_stack([self.skew(a, column) for column in self.lin.jacobian.T])
+        return self.skew(a, self.lin.jacobian)
 
     def dual_bend(self, u: np.ndarray, a: np.ndarray) -> Float[np.ndarray, " p"]:
         """Covector b -> c <u, D²f[a, b] + ½A⁻¹T[J a, J b]>_A for an output vector u (n,)."""

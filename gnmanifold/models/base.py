@@ -55,8 +55,14 @@ class Model(ABC):
         return central_difference(lambda v: self.jvp(v, a), w, b, self._derivative_noise)
 
     def jacobian_derivative(self, w: ArrayLike, a: ArrayLike) -> Float[np.ndarray, "n p"]:
-        """Derivative D²f(w)[a, ·] of the Jacobian along a, shape (n, p); by default by columns."""
-        a = self._parameters("a", a)
+        """Derivative D²f(w)[a, ·] of the Jacobian along a, shape (n, p).
+
+        By default from `second_derivative` by columns, or a central difference of the Jacobian
+        where that is one too.
+        """
+        w, a = self._parameters("w", w), self._parameters("a", a)
+        if self._differenced:
+            return central_difference(self.jacobian, w, a, self._derivative_noise)
         columns = np.eye(self.num_parameters)
         return np.column_stack([self.second_derivative(w, a, column) for column in columns])
 
@@ -74,8 +80,11 @@ class Model(ABC):
     @property
     def second_order_accuracy(self) -> float:
         """Relative accuracy to expect of the second derivatives: rounding where they are exact."""
-        differenced = type(self).second_derivative is Model.second_derivative
-        return 10 * self._derivative_noise ** (2 / 3) if differenced else EPS
+        return 10 * self._derivative_noise ** (2 / 3) if self._differenced else EPS
+
+    @property
+    def _differenced(self) -> bool:
+        return type(self).second_derivative is Model.second_derivative
 
     def _parameters(self, name: str, value: ArrayLike) -> Float[np.ndarray, " p"]:
         return as_vector(name, value, self.num_parameters, finite=False)

@@ -54,6 +54,10 @@ class CallableModel(Model):
         self._derivative_noise = EPS if jacobian is not None else 1e-10
 
     @property
+    def _differenced(self) -> bool:
+        return self._second_derivative is None
+
+    @property
     def second_order_accuracy(self) -> float:
         """Rounding for the user's own second derivative, else that of the differences."""
         if self._second_derivative is not None:
