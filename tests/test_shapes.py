@@ -12,6 +12,7 @@ FAST = (
     "test_models.py",
     "test_factorization.py",
     "test_submersion.py",
+    "--deselect=test_submersion.py::test_surfaces_and_lines_out_of_the_image_are_refused",
     "test_geometry.py::test_curvatures_are_the_known_ones",
     "test_geometry.py::test_loss_metrics_are_their_formulas",
     "test_geometry.py::test_hessian_matrix_of_a_loss_metric_is_the_operator",
