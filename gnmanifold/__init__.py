@@ -1,6 +1,6 @@
 """Gauss-Newton as Riemannian optimization: prediction surfaces and metrics for pymanopt."""
 
-from gnmanifold import datasets, geometry, optimizers
+from gnmanifold import damping, datasets, geometry, optimizers
 from gnmanifold.checks import (
     check_gradient,
     check_hessian,
@@ -20,6 +20,7 @@ from gnmanifold.errors import (
     ShapeError,
     UnderdeterminedError,
 )
+from gnmanifold.fitting import FitResult, curve_fit, fit
 from gnmanifold.linearization import Evaluations, Linearization
 from gnmanifold.losses import (
     Logistic,
@@ -66,6 +67,7 @@ __all__ = [
     "Evaluations",
     "FeedforwardNetwork",
     "FisherMetric",
+    "FitResult",
     "ForeignPointError",
     "GaussNewtonMetric",
     "GeneralizedGaussNewtonMetric",
@@ -100,7 +102,10 @@ __all__ = [
     "check_hessian",
     "check_manifold",
     "check_retraction",
+    "curve_fit",
+    "damping",
     "datasets",
+    "fit",
     "geometry",
     "optimizers",
 ]

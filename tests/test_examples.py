@@ -46,6 +46,23 @@ def test_geometry_tour(tmp_path, capsys):
         assert claim.claim in printed
 
 
+def test_levenberg_marquardt_nist(tmp_path, capsys):
+    """All twelve data sets from both starts, to the rounding of the certified values."""
+    found = load("levenberg_marquardt_nist", tmp_path).main([])
+    assert (tmp_path / "levenberg_marquardt_nist.png").stat().st_size > 10_000
+    assert len(found) == 24
+    for run in found:
+        assert run.digits >= 10, run
+        assert run.error_digits >= 9, run
+        assert run.reason.startswith("Converged")
+    values, jacobians, seconds = (
+        sum(getattr(run.evaluations, name) for run in found)
+        for name in ("values", "jacobians", "second_derivatives")
+    )
+    assert max(jacobians, seconds) <= values < 1078  # two thirds of what MINPACK takes
+    assert "runs with 10 digits or more: ours 24" in capsys.readouterr().out
+
+
 def test_boumal(tmp_path, capsys):
     results = load("boumal_newton_and_gauss_newton", tmp_path).main(["--quick"])
     assert (tmp_path / "boumal.png").stat().st_size > 10_000

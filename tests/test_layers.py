@@ -10,12 +10,13 @@ LAYERS = [
     {"errors"},
     {"validation"},
     {"models", "losses", "factorization", "datasets"},
-    {"linearization"},
+    {"linearization", "damping"},
     {"metrics"},
     {"geometry"},
     {"manifolds"},
     {"problems"},
     {"optimizers"},
+    {"fitting"},
 ]
 LEAVES = {"checks": {"errors", "validation"}, "plotting": {"checks", "errors", "validation"}}
 DOORS = {"autograd": {"models/autograd.py"}, "matplotlib": {"plotting.py"}, "jax": set()}

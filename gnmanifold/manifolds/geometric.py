@@ -53,7 +53,7 @@ class Geodesic:
         if abs(t) > self._inside[t >= 0]:
             self._manifold._require_inside(self._flow.start, self._flow.velocity, t)
             self._inside[t >= 0] = abs(t)
-        return self._manifold._trial(w)
+        return self._manifold.trial(w)
 
     def parameters(self, t: float) -> np.ndarray:
         """Parameters w(t), shape (p,)."""
@@ -114,7 +114,8 @@ class GeometricManifold(ModelManifold):
     def _parameters(self, point: Any) -> np.ndarray: ...
 
     @abstractmethod
-    def _trial(self, w: np.ndarray) -> Any: ...
+    def trial(self, w: np.ndarray) -> Any:
+        """Point for parameters whose predictions need not be finite, for solvers to try."""
 
     @abstractmethod
     def _form(self, local: InducedMetric, form: np.ndarray) -> np.ndarray: ...
@@ -149,7 +150,7 @@ class GeometricManifold(ModelManifold):
         w = self._retract(local, self.velocity(local, tangent_vector))
         if self.ball is not None and not self.ball.contains(w):
             self._report_departure(self.ball.distance(w), self.ball.radius)
-        return self._trial(w)
+        return self.trial(w)
 
     def exp(self, point: Any, tangent_vector: Any) -> Any:
         """Point reached at time one along the geodesic with that velocity.
@@ -158,7 +159,7 @@ class GeometricManifold(ModelManifold):
         """
         local, a = self._local(point, tangent_vector)
         self._require_inside(local, a, 1.0)
-        return self._trial(geodesics.exponential(self.metric, local, a))
+        return self.trial(geodesics.exponential(self.metric, local, a))
 
     def geodesic(self, point: Any, tangent_vector: Any) -> Geodesic:
         """Geodesic through a point with that velocity, a function of time."""
@@ -189,7 +190,7 @@ class GeometricManifold(ModelManifold):
         """Point half way along the geodesic, or along w_b - w_a with logarithm="first_order"."""
         if self.logarithm_name == "geodesic":
             return self.exp(point_a, 0.5 * self._shooting(point_a, point_b))
-        return self._trial(0.5 * (self._parameters(point_a) + self._parameters(point_b)))
+        return self.trial(0.5 * (self._parameters(point_a) + self._parameters(point_b)))
 
     def parallel_transport(
         self,

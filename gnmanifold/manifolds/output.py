@@ -148,7 +148,7 @@ class OutputManifold(GeometricManifold, RiemannianSubmanifold):
         tangents = local.lin.jacobian @ local.frame
         return tangents @ (local.frame.T @ form @ local.frame) @ tangents.T
 
-    def _trial(self, w: np.ndarray) -> OutputPoint:
+    def trial(self, w: np.ndarray) -> OutputPoint:
         return OutputPoint(self._predict(w), w, self.model.identity)
 
     def _vector(self, value: ArrayLike) -> Vector:

@@ -148,7 +148,7 @@ class ParameterManifold(GeometricManifold, Manifold):
     def _form(self, local: InducedMetric, form: np.ndarray) -> Float[np.ndarray, "p p"]:
         return form
 
-    def _trial(self, w: np.ndarray) -> Vector:
+    def trial(self, w: np.ndarray) -> Vector:
         return w
 
     def _vector(self, value: ArrayLike) -> Vector:

@@ -35,6 +35,14 @@ class StopReason(str, Enum):
         "Stopped: the trust region shrank below min_step_size: rounding hides further decrease, "
         "units are small (lower it), or derivatives are wrong (check_gradient, check_hessian)."
     )
+    SETTLED = "Converged: an undamped Gauss-Newton step no longer changes the parameters."
+    ORTHOGONAL = (
+        "Converged: the residual is orthogonal to the prediction surface, or zero, to rounding."
+    )
+    REFUSED = (
+        "Stopped: no step that changes the parameters decreases the cost: rounding hides further "
+        "decrease, or derivatives are wrong (check_gradient)."
+    )
     ITERATIONS = (
         "Stopped: max_iterations reached; the last point is returned, the log has the rest."
     )

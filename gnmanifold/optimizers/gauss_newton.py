@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 
 from gnmanifold.errors import ArgumentError
-from gnmanifold.factorization import Factor, Root
 from gnmanifold.linearization import Linearization
 from gnmanifold.losses import Loss
 from gnmanifold.optimizers.base import Optimizer, State
 from gnmanifold.optimizers.line_search import LineSearch, UnitStep
+from gnmanifold.optimizers.linear_model import LinearModel
 from gnmanifold.problems import CompositeProblem
 
 _FLAT = (
@@ -91,10 +91,5 @@ class GaussNewton(Optimizer):
 
 def gauss_newton_velocity(lin: Linearization, loss: Loss) -> tuple[np.ndarray, int]:
     """Gauss-Newton velocity -(JᵀAJ)⁺Jᵀ∇g (p,) with A = ∇²g, and the rank that it was found with."""
-    if loss.isotropic is not None:
-        factor: Factor = lin.least_squares
-        residual = loss.gradient(lin.psi) / loss.isotropic
-    else:
-        factor = lin.factorize(Root(loss.hessian_root(lin.psi, lin.jacobian)))
-        residual = loss.root_residual(lin.psi)
-    return -factor.lstsq(residual), factor.rank
+    model = LinearModel(lin, loss, np.ones(lin.model.num_parameters))
+    return model.step(model.undamped), model.undamped.rank

@@ -1,0 +1,286 @@
+"""Levenberg and Marquardt's method with geodesic acceleration and an undamped end."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+
+from gnmanifold.damping import UNDAMPED, Damping, DampingRule, Nielsen
+from gnmanifold.errors import ArgumentError, GnmanifoldError, NonFiniteError
+from gnmanifold.optimizers.base import Optimizer, State, StopReason
+from gnmanifold.optimizers.linear_model import LinearModel
+from gnmanifold.problems import CompositeProblem
+from gnmanifold.validation import nonnegative, one_of
+
+_EPS = float(np.finfo(np.float64).eps)
+_ACCEPTED = 1e-4  # gain ratio above which a step is taken
+_SETTLED = 1e-13  # relative change of the parameters that ends the undamped steps
+_NEARLY = 1e-9  # the same, once the steps no longer shrink
+_SHRINKING = 0.9
+_UNSEEN = 1e-15  # predicted relative decrease of the cost that its rounding hides
+_LEAST = 1e-140  # damping that is none
+_PERFECT = 1e3  # rounding errors of the residual, which nothing is to be expected of
+_RISE = 1e-10  # relative rise of the cost by rounding that an undamped step is forgiven
+
+
+@dataclass(frozen=True, eq=False)
+class LevenbergMarquardtState(State):
+    """A state with the damping, the scaling of the parameters, and how the last step went.
+
+    `offset` is |P r|/|r|, the share of the residual that a linear model could still remove;
+    `polishing` tells that the steps are undamped, `shortest` how short they were.
+    """
+
+    damping: Damping = UNDAMPED
+    scaling: Float[np.ndarray, " p"] | None = None
+    ratio: float = np.nan
+    accepted: bool = True
+    accelerated: bool = False
+    offset: float = np.inf
+    polishing: bool = False
+    shortest: float = np.inf
+    end: StopReason | None = None
+
+    def record(self) -> dict[str, Any]:
+        extra = ("ratio", "accepted", "accelerated", "offset", "polishing")
+        values = {name: getattr(self, name) for name in extra}
+        return {**super().record(), "damping": self.damping.value, **values}
+
+
+class LevenbergMarquardt(Optimizer):
+    """Levenberg and Marquardt's method: w <- w + a + ½b, a damped step a and its acceleration b.
+
+    a minimises |S J a + r|² + λ|D a|² with SᵀS = A = ∇²g, Sᵀr = ∇g, and
+    b = -(JᵀAJ + λD²)⁻¹JᵀA D²f[a, a] bends it along the geodesic: together the second-order
+    retraction of descent in the metric JᵀAJ + λD², whatever that of the manifold. A step that bends
+    too much, 2|D b| > `acceleration` |D a|, is refused; zero turns the acceleration off. `damping`
+    is a rule of gnmanifold.damping for λ; `scaling` "more" takes
+    for D the largest column norms of S J so far, "marquardt" the present ones, None ones.
+    Once the residual is orthogonal to the surface to a share `offset` the steps are undamped, and
+    the run ends where they no longer change the parameters: at the accuracy of the arithmetic, not
+    at a tolerance. A Jacobian without full rank gets steps of least norm. The gradient norm is
+    |D⁻¹Jᵀ∇g|. The limits on it and on step sizes are zero unless they are given.
+    Raises ArgumentError for another kind of problem or settings out of range.
+    J. J. Moré, 1978; M. K. Transtrum and J. P. Sethna, arXiv 1201.5885.
+    """
+
+    def __init__(
+        self,
+        damping: DampingRule | None = None,
+        *,
+        scaling: str | None = "more",
+        acceleration: float = 0.75,
+        offset: float = 1e-3,
+        **limits: Any,
+    ) -> None:
+        quiet = {"min_gradient_norm": 0.0, "min_step_size": 0.0, "max_cost_evaluations": 100_000}
+        super().__init__(**{**quiet, "max_iterations": 10_000, **limits})
+        self.damping = Nielsen() if damping is None else damping
+        if not isinstance(self.damping, DampingRule):
+            raise ArgumentError(f"damping must be a rule such as Nielsen(), got {damping!r}")
+        self.scaling = (
+            scaling if scaling is None else one_of("scaling", scaling, ("more", "marquardt"))
+        )
+        self.acceleration = nonnegative("acceleration", acceleration)
+        self.offset = nonnegative("offset", offset)
+
+    def _parameters(self) -> dict[str, Any]:
+        names = ("damping", "scaling", "acceleration", "offset")
+        return {name: getattr(self, name) for name in names}
+
+    def _start(self, problem: Any, point: Any) -> LevenbergMarquardtState:
+        if not isinstance(problem, CompositeProblem):
+            raise ArgumentError(
+                f"LevenbergMarquardt needs a CompositeProblem, whose model and loss it linearises, "
+                f"as in CompositeProblem(manifold, SquaredError(y)); got {type(problem).__name__}"
+            )
+        cost = problem.cost(point)
+        if not np.isfinite(cost):
+            raise NonFiniteError(f"the cost at the initial point is {cost}: start elsewhere")
+        lin = problem.manifold.at(point).lin
+        empty = np.zeros(lin.model.num_parameters)
+        state = LevenbergMarquardtState(0, point, cost, empty, np.inf)
+        state = self._linearized(problem, state)
+        assert state.scaling is not None
+        size = float(np.linalg.norm(state.scaling * lin.w))
+        return replace(state, damping=self.damping.start(size))
+
+    def _linearized(self, problem: Any, state: LevenbergMarquardtState) -> LevenbergMarquardtState:
+        """State at its point with the gradient and the scaling there; raises NonFiniteError."""
+        lin = problem.manifold.at(state.point).lin
+        model = LinearModel(lin, problem.loss, np.ones(lin.model.num_parameters))
+        scaling = self._scaling(model.matrix, state.scaling)
+        gradient = lin.pull_covector(problem.loss.gradient(lin.psi))
+        if not np.all(np.isfinite(gradient)):
+            raise NonFiniteError("the gradient is not finite")
+        norm = float(np.linalg.norm(gradient / scaling))
+        return replace(state, gradient=gradient, gradient_norm=norm, scaling=scaling)
+
+    def _scaling(self, matrix: np.ndarray, before: np.ndarray | None) -> np.ndarray:
+        if self.scaling is None:
+            return np.ones(matrix.shape[1])
+        with np.errstate(over="ignore"):
+            norms = np.linalg.norm(matrix, axis=0)
+        if not np.all(np.isfinite(norms)):
+            raise NonFiniteError("the Jacobian is not finite")
+        if before is not None and self.scaling == "more":
+            norms = np.maximum(norms, before)
+        return np.where(norms > 0, norms, 1.0)
+
+    def _step(self, problem: Any, state: State) -> LevenbergMarquardtState:
+        assert isinstance(state, LevenbergMarquardtState)
+        assert state.scaling is not None
+        model = LinearModel(problem.manifold.at(state.point).lin, problem.loss, state.scaling)
+        state = replace(state, iteration=state.iteration + 1, accelerated=False)
+        if state.polishing:
+            return self._polish(problem, state, model)
+        damping, factor, a = self.damping.solve(model, state.damping)
+        state = replace(state, damping=damping)
+        reduced = float(np.linalg.norm(model.matrix @ a))
+        # |S J a| <= |P r|, so that most steps are seen to be far from the end without its factor
+        if reduced <= self.offset * float(np.linalg.norm(model.residual)):
+            polished = self._polish(problem, state, model)
+            if polished.polishing or polished.end is not None:
+                return polished
+        length = float(np.linalg.norm(state.scaling * a))
+        predicted = model.weight * (0.5 * reduced**2 + damping.value * length**2)
+        if self.damping.adaptive and predicted <= _UNSEEN * state.cost:
+            return self._unseen(state, model, length)
+        step = self._bent(model, factor, a, length) if self.acceleration > 0 else a
+        if step is None and not self.damping.adaptive:
+            step = a
+        if step is None:
+            return self._refused(state, model, a, length, -np.inf)
+        return self._try(problem, state, model, step, length, predicted)
+
+    def _unseen(
+        self, state: LevenbergMarquardtState, model: LinearModel, length: float
+    ) -> LevenbergMarquardtState:
+        """Less damping, where it hides a decrease; the end where longer steps were refused."""
+        if state.accepted and state.damping.value > _LEAST:
+            return replace(state, damping=self.damping.accepted(state.damping, 1.0, length))
+        return replace(state, end=_reason(model))
+
+    def _bent(
+        self, model: LinearModel, factor: Any, a: np.ndarray, length: float
+    ) -> np.ndarray | None:
+        """Step a + ½b, a itself where b cannot be had, or None where the bend is too large."""
+        try:
+            with np.errstate(all="ignore"):
+                b = model.acceleration(factor, a)
+        except NonFiniteError:
+            return None
+        bend = float(np.linalg.norm(model.scaling * b))
+        return a + 0.5 * b if 2 * bend <= self.acceleration * length else None
+
+    def _try(
+        self,
+        problem: Any,
+        state: LevenbergMarquardtState,
+        model: LinearModel,
+        step: np.ndarray,
+        length: float,
+        predicted: float,
+    ) -> LevenbergMarquardtState:
+        candidate, cost = _evaluate(problem, model.lin.w + step)
+        ratio = (state.cost - cost) / predicted if np.isfinite(cost) and predicted > 0 else -np.inf
+        if not np.isfinite(cost) or (self.damping.adaptive and not ratio > _ACCEPTED):
+            return self._refused(state, model, step, length, ratio)
+        moved = replace(
+            state,
+            point=candidate,
+            cost=cost,
+            step_size=length,
+            ratio=float(ratio),
+            accepted=True,
+            accelerated=self.acceleration > 0,
+            damping=self.damping.accepted(state.damping, float(ratio), length),
+        )
+        try:
+            return self._linearized(problem, moved)
+        except GnmanifoldError:  # no Jacobian there: as good as no value
+            return self._refused(state, model, step, length, -np.inf)
+
+    def _refused(
+        self,
+        state: LevenbergMarquardtState,
+        model: LinearModel,
+        step: np.ndarray,
+        length: float,
+        ratio: float,
+    ) -> LevenbergMarquardtState:
+        """The same point with more damping, or the end where steps no longer change it."""
+        after = replace(state, accepted=False, ratio=float(ratio))
+        perfect = float(np.linalg.norm(model.residual)) <= _PERFECT * _noise(model)
+        if perfect or _relative(step, model.lin.w) <= _EPS or not self.damping.adaptive:
+            return replace(after, end=_reason(model))
+        return replace(after, damping=self.damping.rejected(state.damping, length))
+
+    def _polish(
+        self, problem: Any, state: LevenbergMarquardtState, model: LinearModel
+    ) -> LevenbergMarquardtState:
+        """Undamped step near the solution; the same state where it is far or does not help."""
+        lin, residual = model.lin, model.residual
+        back = replace(state, polishing=False, shortest=np.inf)
+        a = model.step(model.undamped)
+        removable, size = float(np.linalg.norm(model.matrix @ a)), float(np.linalg.norm(residual))
+        state = replace(state, offset=removable / size if size > 0 else 0.0)
+        if removable <= _noise(model):
+            return replace(state, end=StopReason.ORTHOGONAL)
+        if state.offset > self.offset:
+            return back
+        candidate, cost = _evaluate(problem, lin.w + a)
+        if not cost <= state.cost * (1 + _RISE):
+            return back if not state.polishing else replace(back, offset=state.offset)
+        change, length = _relative(a, lin.w + a), float(np.linalg.norm(model.scaling * a))
+        stalled = change <= _NEARLY and length >= _SHRINKING * state.shortest
+        end = StopReason.SETTLED if change <= _SETTLED or stalled else None
+        moved = replace(
+            state,
+            point=candidate,
+            cost=cost,
+            step_size=length,
+            ratio=np.nan,
+            accepted=True,
+            polishing=True,
+            shortest=min(length, state.shortest),
+            end=end,
+        )
+        try:
+            return self._linearized(problem, moved)
+        except GnmanifoldError:
+            return back
+
+    def _stop(self, state: State, clock: Any) -> StopReason | None:
+        assert isinstance(state, LevenbergMarquardtState)
+        return state.end or super()._stop(state, clock)
+
+
+def _evaluate(problem: Any, w: np.ndarray) -> tuple[Any, float]:
+    """Point for parameters and its cost, infinite where anything is not finite."""
+    point = problem.manifold.trial(w)
+    cost = float(problem.cost(point)) if np.all(np.isfinite(w)) else np.inf
+    return point, cost if np.isfinite(cost) else np.inf
+
+
+def _noise(model: LinearModel) -> float:
+    """Length of the rounding errors of the residual."""
+    psi = model.rooted(model.lin.psi)
+    return _EPS * float(np.linalg.norm(model.residual) + np.linalg.norm(psi))
+
+
+def _reason(model: LinearModel) -> StopReason:
+    """Why no step helps: there is nothing left above rounding, or something is wrong."""
+    removable = float(np.linalg.norm(model.matrix @ model.step(model.undamped)))
+    return StopReason.ORTHOGONAL if removable <= _PERFECT * _noise(model) else StopReason.REFUSED
+
+
+def _relative(step: np.ndarray, w: np.ndarray) -> float:
+    """Largest change of a parameter relative to it; zero ones count relative to all of them."""
+    size = np.abs(w)
+    size = np.where(size > 0, size, max(float(np.linalg.norm(w)), np.finfo(float).tiny))
+    with np.errstate(over="ignore"):
+        return float(np.max(np.abs(step) / size))
