@@ -26,9 +26,16 @@ def test_curve_fit_runs_and_agrees_with_scipy(capsys):
     _, code, _ = re.findall(r"```python\n(.+?)```", README, re.S)
     names = {}
     exec(compile(code, "README.md", "exec"), names)
-    y, model = names["y"], names["model"]
-    reference = least_squares(lambda w: model(w) - y, [1, 1, 0], xtol=1e-14, ftol=1e-14, gtol=1e-14)
-    np.testing.assert_allclose(names["fit"].point, reference.x, rtol=1e-6)
+    y, t = names["y"], names["t"]
+    reference = least_squares(
+        lambda w: w[0] * np.exp(-w[1] * t) + w[2] - y,
+        [1, 1, 0],
+        xtol=1e-14,
+        ftol=1e-14,
+        gtol=1e-14,
+    )
+    np.testing.assert_allclose(names["popt"], reference.x, rtol=1e-6)
+    assert "amplitude" in capsys.readouterr().out
 
 
 def test_geometry_runs_and_is_consistent(capsys):

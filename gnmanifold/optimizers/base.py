@@ -39,6 +39,7 @@ class StopReason(str, Enum):
     ORTHOGONAL = (
         "Converged: the residual is orthogonal to the prediction surface, or zero, to rounding."
     )
+    ROUNDING = "Converged: what a further step could gain is below the rounding of the cost."
     REFUSED = (
         "Stopped: no step that changes the parameters decreases the cost: rounding hides further "
         "decrease, or derivatives are wrong (check_gradient)."

@@ -11,18 +11,24 @@ from jaxtyping import Float
 from gnmanifold.damping import UNDAMPED, Damping, DampingRule, Nielsen
 from gnmanifold.errors import ArgumentError, GnmanifoldError, NonFiniteError
 from gnmanifold.optimizers.base import Optimizer, State, StopReason
-from gnmanifold.optimizers.linear_model import LinearModel
+from gnmanifold.optimizers.linear_model import (
+    EPS,
+    PERFECT,
+    LinearModel,
+    newton_step,
+    noise,
+    reason,
+    relative_change,
+)
 from gnmanifold.problems import CompositeProblem
 from gnmanifold.validation import nonnegative, one_of
 
-_EPS = float(np.finfo(np.float64).eps)
 _ACCEPTED = 1e-4  # gain ratio above which a step is taken
 _SETTLED = 1e-13  # relative change of the parameters that ends the undamped steps
 _NEARLY = 1e-9  # the same, once the steps no longer shrink
 _SHRINKING = 0.9
 _UNSEEN = 1e-15  # predicted relative decrease of the cost that its rounding hides
 _LEAST = 1e-140  # damping that is none
-_PERFECT = 1e3  # rounding errors of the residual, which nothing is to be expected of
 _RISE = 1e-10  # relative rise of the cost by rounding that an undamped step is forgiven
 
 
@@ -31,7 +37,8 @@ class LevenbergMarquardtState(State):
     """A state with the damping, the scaling of the parameters, and how the last step went.
 
     `offset` is |P r|/|r|, the share of the residual that a linear model could still remove;
-    `polishing` tells that the steps are undamped, `shortest` how short they were.
+    `mode` tells whether steps are "damped", or undamped ones, "gauss_newton" or "newton", which are
+    tried from an offset `near` on; `shortest` is the shortest of those.
     """
 
     damping: Damping = UNDAMPED
@@ -40,12 +47,14 @@ class LevenbergMarquardtState(State):
     accepted: bool = True
     accelerated: bool = False
     offset: float = np.inf
-    polishing: bool = False
+    near: float = 0.0
+    mode: str = "damped"
     shortest: float = np.inf
+    finishing: bool = False
     end: StopReason | None = None
 
     def record(self) -> dict[str, Any]:
-        extra = ("ratio", "accepted", "accelerated", "offset", "polishing")
+        extra = ("ratio", "accepted", "accelerated", "offset", "mode")
         values = {name: getattr(self, name) for name in extra}
         return {**super().record(), "damping": self.damping.value, **values}
 
@@ -59,9 +68,10 @@ class LevenbergMarquardt(Optimizer):
     too much, 2|D b| > `acceleration` |D a|, is refused; zero turns the acceleration off. `damping`
     is a rule of gnmanifold.damping for λ; `scaling` "more" takes
     for D the largest column norms of S J so far, "marquardt" the present ones, None ones.
-    Once the residual is orthogonal to the surface to a share `offset` the steps are undamped, and
-    the run ends where they no longer change the parameters: at the accuracy of the arithmetic, not
-    at a tolerance. A Jacobian without full rank gets steps of least norm. The gradient norm is
+    Once the residual is orthogonal to the surface to a share `offset`, the steps are undamped ones
+    of Gauss and Newton, or of Newton where the residual is too large for those, and the run ends
+    where they no longer change the parameters: at the accuracy of the arithmetic, not at a
+    tolerance. A Jacobian without full rank gets steps of least norm. The gradient norm is
     |D⁻¹Jᵀ∇g|. The limits on it and on step sizes are zero unless they are given.
     Raises ArgumentError for another kind of problem or settings out of range.
     J. J. Moré, 1978; M. K. Transtrum and J. P. Sethna, arXiv 1201.5885.
@@ -106,7 +116,7 @@ class LevenbergMarquardt(Optimizer):
         state = self._linearized(problem, state)
         assert state.scaling is not None
         size = float(np.linalg.norm(state.scaling * lin.w))
-        return replace(state, damping=self.damping.start(size))
+        return replace(state, damping=self.damping.start(size), near=self.offset)
 
     def _linearized(self, problem: Any, state: LevenbergMarquardtState) -> LevenbergMarquardtState:
         """State at its point with the gradient and the scaling there; raises NonFiniteError."""
@@ -135,7 +145,7 @@ class LevenbergMarquardt(Optimizer):
         assert state.scaling is not None
         model = LinearModel(problem.manifold.at(state.point).lin, problem.loss, state.scaling)
         state = replace(state, iteration=state.iteration + 1, accelerated=False)
-        if state.polishing:
+        if state.mode != "damped":
             return self._polish(problem, state, model)
         damping, factor, a = self.damping.solve(model, state.damping)
         state = replace(state, damping=damping)
@@ -143,8 +153,9 @@ class LevenbergMarquardt(Optimizer):
         # |S J a| <= |P r|, so that most steps are seen to be far from the end without its factor
         if reduced <= self.offset * float(np.linalg.norm(model.residual)):
             polished = self._polish(problem, state, model)
-            if polished.polishing or polished.end is not None:
+            if polished.mode != "damped" or polished.end is not None:
                 return polished
+            state = polished
         length = float(np.linalg.norm(state.scaling * a))
         predicted = model.weight * (0.5 * reduced**2 + damping.value * length**2)
         if self.damping.adaptive and predicted <= _UNSEEN * state.cost:
@@ -162,7 +173,15 @@ class LevenbergMarquardt(Optimizer):
         """Less damping, where it hides a decrease; the end where longer steps were refused."""
         if state.accepted and state.damping.value > _LEAST:
             return replace(state, damping=self.damping.accepted(state.damping, 1.0, length))
-        return replace(state, end=_reason(model))
+        return self._finish(state, model)
+
+    def _finish(
+        self, state: LevenbergMarquardtState, model: LinearModel
+    ) -> LevenbergMarquardtState:
+        """The end, after one attempt at Newton steps, for which damping and cost are too coarse."""
+        if state.finishing:
+            return replace(state, end=reason(model))
+        return replace(state, finishing=True, mode="newton", near=np.inf, shortest=np.inf)
 
     def _bent(
         self, model: LinearModel, factor: Any, a: np.ndarray, length: float
@@ -214,30 +233,50 @@ class LevenbergMarquardt(Optimizer):
     ) -> LevenbergMarquardtState:
         """The same point with more damping, or the end where steps no longer change it."""
         after = replace(state, accepted=False, ratio=float(ratio))
-        perfect = float(np.linalg.norm(model.residual)) <= _PERFECT * _noise(model)
-        if perfect or _relative(step, model.lin.w) <= _EPS or not self.damping.adaptive:
-            return replace(after, end=_reason(model))
+        perfect = float(np.linalg.norm(model.residual)) <= PERFECT * noise(model)
+        if perfect or relative_change(model, step) <= EPS or not self.damping.adaptive:
+            return self._finish(after, model)
         return replace(after, damping=self.damping.rejected(state.damping, length))
 
     def _polish(
         self, problem: Any, state: LevenbergMarquardtState, model: LinearModel
     ) -> LevenbergMarquardtState:
-        """Undamped step near the solution; the same state where it is far or does not help."""
-        lin, residual = model.lin, model.residual
-        back = replace(state, polishing=False, shortest=np.inf)
+        """Undamped step near the solution; a damped state where it is far or nothing helps."""
         a = model.step(model.undamped)
-        removable, size = float(np.linalg.norm(model.matrix @ a)), float(np.linalg.norm(residual))
+        removable = float(np.linalg.norm(model.matrix @ a))
+        size = float(np.linalg.norm(model.residual))
         state = replace(state, offset=removable / size if size > 0 else 0.0)
-        if removable <= _noise(model):
+        if removable <= noise(model):
             return replace(state, end=StopReason.ORTHOGONAL)
-        if state.offset > self.offset:
-            return back
-        candidate, cost = _evaluate(problem, lin.w + a)
+        damped = replace(state, mode="damped", shortest=np.inf)
+        if state.offset > state.near:
+            return damped
+        moved = None
+        if state.mode != "newton":
+            moved = self._undamped(problem, state, model, a, "gauss_newton")
+        if moved is None:  # a residual so large that Gauss-Newton goes astray
+            step = newton_step(model)
+            moved = None if step is None else self._undamped(problem, state, model, step, "newton")
+        # where neither helps, the next attempt is made ten times nearer
+        return replace(damped, near=0.1 * state.offset) if moved is None else moved
+
+    def _undamped(
+        self,
+        problem: Any,
+        state: LevenbergMarquardtState,
+        model: LinearModel,
+        step: np.ndarray,
+        mode: str,
+    ) -> LevenbergMarquardtState | None:
+        """State after an undamped step, or None where the cost rises or the steps do not shrink."""
+        candidate, cost = _evaluate(problem, model.lin.w + step)
         if not cost <= state.cost * (1 + _RISE):
-            return back if not state.polishing else replace(back, offset=state.offset)
-        change, length = _relative(a, lin.w + a), float(np.linalg.norm(model.scaling * a))
-        stalled = change <= _NEARLY and length >= _SHRINKING * state.shortest
-        end = StopReason.SETTLED if change <= _SETTLED or stalled else None
+            return None
+        change, length = relative_change(model, step), float(np.linalg.norm(model.scaling * step))
+        shrinks = mode != state.mode or length < _SHRINKING * state.shortest
+        settled = change <= _SETTLED or (change <= _NEARLY and not shrinks)
+        if not settled and not shrinks:
+            return None
         moved = replace(
             state,
             point=candidate,
@@ -245,14 +284,14 @@ class LevenbergMarquardt(Optimizer):
             step_size=length,
             ratio=np.nan,
             accepted=True,
-            polishing=True,
-            shortest=min(length, state.shortest),
-            end=end,
+            mode=mode,
+            shortest=length if mode != state.mode else min(length, state.shortest),
+            end=StopReason.SETTLED if settled else None,
         )
         try:
             return self._linearized(problem, moved)
         except GnmanifoldError:
-            return back
+            return None
 
     def _stop(self, state: State, clock: Any) -> StopReason | None:
         assert isinstance(state, LevenbergMarquardtState)
@@ -264,23 +303,3 @@ def _evaluate(problem: Any, w: np.ndarray) -> tuple[Any, float]:
     point = problem.manifold.trial(w)
     cost = float(problem.cost(point)) if np.all(np.isfinite(w)) else np.inf
     return point, cost if np.isfinite(cost) else np.inf
-
-
-def _noise(model: LinearModel) -> float:
-    """Length of the rounding errors of the residual."""
-    psi = model.rooted(model.lin.psi)
-    return _EPS * float(np.linalg.norm(model.residual) + np.linalg.norm(psi))
-
-
-def _reason(model: LinearModel) -> StopReason:
-    """Why no step helps: there is nothing left above rounding, or something is wrong."""
-    removable = float(np.linalg.norm(model.matrix @ model.step(model.undamped)))
-    return StopReason.ORTHOGONAL if removable <= _PERFECT * _noise(model) else StopReason.REFUSED
-
-
-def _relative(step: np.ndarray, w: np.ndarray) -> float:
-    """Largest change of a parameter relative to it; zero ones count relative to all of them."""
-    size = np.abs(w)
-    size = np.where(size > 0, size, max(float(np.linalg.norm(w)), np.finfo(float).tiny))
-    with np.errstate(over="ignore"):
-        return float(np.max(np.abs(step) / size))

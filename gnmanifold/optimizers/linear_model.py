@@ -7,10 +7,17 @@ from functools import cached_property
 
 import numpy as np
 from jaxtyping import Float
+from scipy.linalg import LinAlgError, cho_factor, cho_solve
 
 from gnmanifold.factorization import Factor, Root
 from gnmanifold.linearization import Linearization
 from gnmanifold.losses import Loss
+from gnmanifold.optimizers.base import StopReason
+
+EPS = float(np.finfo(np.float64).eps)
+PERFECT = 1e3  # rounding errors of the residual, which nothing is to be expected of
+_BLIND = 1e-7  # cosine whose square, the relative decrease of the cost to be had, is rounding
+_SMALL = 1e-8  # relative change of the parameters that a blind cost cannot confirm
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,3 +76,43 @@ class LinearModel:
     def acceleration(self, factor: Factor, a: np.ndarray) -> Float[np.ndarray, " p"]:
         """Velocity -(B⁺)(S D²f[a, a]), the second derivative of the geodesic with velocity a."""
         return -factor.lstsq(self.rooted(self.lin.second_derivative(a, a)))
+
+
+def newton_step(model: LinearModel) -> Float[np.ndarray, " p"] | None:
+    """Step -(Jᵀ∇²g J + Σ_i ∇g_i ∇²f_i)⁻¹Jᵀ∇g, or None where that Hessian is not definite."""
+    lin, D = model.lin, model.scaling
+    z = model.loss.gradient(lin.psi)
+    H = model.weight * model.matrix.T @ model.matrix + lin.hessian_matrix(z)
+    try:
+        factor = cho_factor(H / np.outer(D, D), lower=True)
+    except (LinAlgError, ValueError):
+        return None
+    return -cho_solve(factor, lin.pull_covector(z) / D) / D
+
+
+def noise(model: LinearModel) -> float:
+    """Length of the rounding errors of the residual."""
+    psi = model.rooted(model.lin.psi)
+    return EPS * float(np.linalg.norm(model.residual) + np.linalg.norm(psi))
+
+
+def relative_change(model: LinearModel, step: np.ndarray) -> float:
+    """Largest change of a parameter relative to it, of those whose effect is above rounding."""
+    w = np.maximum(np.abs(model.lin.w), np.abs(model.lin.w + step))
+    seen = (model.scaling * np.abs(step) > noise(model)) & (w > 0)
+    with np.errstate(over="ignore"):
+        return float(np.max(np.abs(step[seen]) / w[seen], initial=0.0))
+
+
+def reason(model: LinearModel) -> StopReason:
+    """Why no step helps: nothing is left above rounding, or something is wrong."""
+    a = model.step(model.undamped)
+    removable = float(np.linalg.norm(model.matrix @ a))
+    if removable <= PERFECT * noise(model):
+        return StopReason.ORTHOGONAL
+    lengths = np.linalg.norm(model.matrix, axis=0) * np.linalg.norm(model.residual)
+    slopes = np.abs(model.matrix.T @ model.residual)
+    flat = np.all(slopes <= _BLIND * lengths)  # orthogonal to every column, as for a singular J
+    if flat or relative_change(model, a) <= _SMALL:
+        return StopReason.ROUNDING
+    return StopReason.REFUSED
