@@ -15,7 +15,7 @@ from scipy import stats
 
 from gnmanifold.errors import ArgumentError, ShapeError
 from gnmanifold.linearization import Evaluations, Linearization
-from gnmanifold.losses import Loss, SquaredError
+from gnmanifold.losses import Loss, Softmax, SquaredError, StronglyConvex
 from gnmanifold.manifolds import ParameterManifold
 from gnmanifold.metrics import EuclideanMetric
 from gnmanifold.models import CallableModel, Model, Weighted
@@ -25,6 +25,7 @@ from gnmanifold.optimizers.linear_model import LinearModel
 from gnmanifold.problems import CompositeProblem
 from gnmanifold.validation import as_vector, fraction, frozen
 
+_DETERMINED = 1e-8  # share of a parameter's own direction that the data need not determine
 LossOfTargets = Callable[[np.ndarray], Loss]
 
 
@@ -38,6 +39,7 @@ class FitResult:
 
     model: Model
     weighted: Model
+    y: Float[np.ndarray, " n"]
     loss: Loss
     sigma: Float[np.ndarray, " n"] | None
     absolute_sigma: bool
@@ -70,15 +72,15 @@ class FitResult:
 
     @property
     def residuals(self) -> Float[np.ndarray, " n"]:
-        """Differences f(w) - y, in the units of the data; gradients of other losses."""
-        weighted = self.loss.gradient(self._linear.lin.psi)
-        return weighted if self.sigma is None else weighted * self.sigma
+        """Differences f(w) - y, in the units of the data."""
+        return self.model(self.parameters) - self.y
 
     @property
     def residual_standard_deviation(self) -> float:
         """Square root of the weighted sum of squares over the degrees of freedom; NaN for none."""
         freedom = self.degrees_of_freedom
-        squares = float(np.sum(self.loss.gradient(self._linear.lin.psi) ** 2))
+        residuals = self.residuals if self.sigma is None else self.residuals / self.sigma
+        squares = float(np.sum(residuals**2))
         return float(np.sqrt(squares / freedom)) if freedom > 0 else np.nan
 
     @cached_property
@@ -86,8 +88,8 @@ class FitResult:
         """Covariance of the parameters, from the factorization of the last Jacobian.
 
         s² (JᵀJ)⁻¹ for the squared error, (JᵀJ)⁻¹ with absolute_sigma; for other losses the sandwich
-        n/(n-p) H⁻¹Jᵀdiag(g'²)J H⁻¹ with H = Jᵀ∇²g J. A pseudo-inverse where the rank is not full,
-        which says nothing of the combinations that the data do not determine.
+        n/(n-p) H⁻¹Jᵀdiag(g'²)J H⁻¹ with H = Jᵀ∇²g J. Infinite for parameters that the data do not
+        determine, where the rank is not full.
         Seber and Wild, Nonlinear Regression, ch. 2; Huber, Robust Statistics, ch. 7.
         """
         factor, p = self._linear.undamped, len(self.parameters)
@@ -96,10 +98,19 @@ class FitResult:
             spread = factor.solve(self._linear.lin.jacobian.T * slopes)
             freedom = self.degrees_of_freedom
             scale = self.model.num_outputs / freedom if freedom > 0 else np.nan
-            return scale * spread @ spread.T
+            return self._marked(scale * spread @ spread.T)
         inverse = factor.solve(np.eye(p))
         scale = 1.0 if self.absolute_sigma else self.residual_standard_deviation**2
-        return 0.5 * scale * (inverse + inverse.T)
+        return self._marked(0.5 * scale * (inverse + inverse.T))
+
+    def _marked(self, covariance: np.ndarray) -> np.ndarray:
+        """Covariance with infinite rows and columns of the parameters that are not determined."""
+        if self.rank == len(self.parameters):
+            return covariance
+        determined = np.diag(self._linear.undamped.lstsq(self._linear.matrix))
+        lost = np.abs(1 - determined) > _DETERMINED
+        covariance[lost, :] = covariance[:, lost] = np.inf
+        return covariance
 
     @property
     def standard_errors(self) -> Float[np.ndarray, " p"]:
@@ -132,9 +143,13 @@ class FitResult:
     ) -> Float[np.ndarray, "m 2"]:
         """Pointwise band for new observations with the residual standard deviation of the fit.
 
-        Raises ArgumentError where the data have standard deviations of their own and `model` is
-        given, since those of the new data are not known.
+        Raises ArgumentError for other losses than the squared error, and where the data have
+        standard deviations of their own and `model` is given: those of new data are not known.
         """
+        if self.loss.isotropic is None:
+            raise ArgumentError(
+                "a robust loss does not say how new data scatter: take confidence_band"
+            )
         if self.sigma is not None and model is not None:
             raise ArgumentError(
                 "the standard deviations of new data are not known: take confidence_band and add "
@@ -152,9 +167,17 @@ class FitResult:
                 f"the model has {model.num_parameters} parameters, the fit {len(self.parameters)}"
             )
         J, center = model.jacobian(self.parameters), model(self.parameters)
-        variance = np.einsum("ij,jk,ik->i", J, self.covariance, J) + added
+        variance = np.einsum("ij,jk,ik->i", J, self._finite_covariance(), J) + added
         width = self._quantile(level) * np.sqrt(np.maximum(variance, 0.0))
         return np.column_stack([center - width, center + width])
+
+    def _finite_covariance(self) -> np.ndarray:
+        if self.rank < len(self.parameters):
+            raise ArgumentError(
+                f"the data determine only {self.rank} of {len(self.parameters)} combinations of "
+                "the parameters: there is no band; fix or remove a parameter"
+            )
+        return self.covariance
 
     def _quantile(self, level: float) -> float:
         share = 0.5 + 0.5 * fraction("level", level)
@@ -219,8 +242,7 @@ class FitResult:
         if self.rank < len(self.parameters):
             found.append(
                 f"Warning: the data determine only {self.rank} of {len(self.parameters)} "
-                "combinations of the parameters; errors and intervals are those of a "
-                "pseudo-inverse and say nothing of the others."
+                "combinations of the parameters; errors that are infinite say which are not."
             )
         if self.degrees_of_freedom <= 0:
             found.append("Warning: no degree of freedom is left to estimate errors from.")
@@ -257,16 +279,16 @@ def fit(
     deviations = None if sigma is None else _deviations(sigma, y.size)
     weighted = model if deviations is None else Weighted(model, 1 / deviations)
     targets = y if deviations is None else y / deviations
-    made = SquaredError(targets) if loss is None else loss(targets)
-    if not isinstance(made, Loss):
-        raise ArgumentError(f"loss must make a gnmanifold loss from the data, got {made!r}")
+    made = _make_loss(loss, targets, absolute_sigma)
     problem = CompositeProblem(ParameterManifold(weighted, EuclideanMetric()), made)
     optimizer = LevenbergMarquardt(verbosity=0) if optimizer is None else optimizer
+    if not isinstance(optimizer, Optimizer):
+        raise ArgumentError(f"optimizer must be one of gn.optimizers, got {optimizer!r}")
     run = optimizer.run(problem, initial_point=start)
     names = tuple(f"w{i}" for i in range(start.size)) if names is None else tuple(names)
     _require_size("names", len(names), start.size, "parameters")
     return FitResult(
-        model, weighted, made, deviations, bool(absolute_sigma), frozen(run.point), run, names
+        model, weighted, y, made, deviations, bool(absolute_sigma), frozen(run.point), run, names
     )
 
 
@@ -288,6 +310,12 @@ def curve_fit(
     keywords are those of `fit`.
     Raises ArgumentError where the number of parameters cannot be told.
     """
+    if not callable(function):
+        raise ArgumentError(f"function must be a function, got {type(function).__name__}")
+    if jacobian is not None and not callable(jacobian):
+        raise ArgumentError(f"jacobian must be a function or None, got {jacobian!r}")
+    if isinstance(x, list | tuple) or (isinstance(x, np.ndarray) and x.dtype.kind in "iub"):
+        x = np.asarray(x, dtype=float)  # as SciPy does: whole numbers overflow and refuse powers
     names = _parameter_names(function)
     if start is None:
         if names is None:
@@ -300,6 +328,30 @@ def curve_fit(
     y = as_vector("y", y)
     model = CallableModel(lambda w: function(x, *w), start.size, y.size, jacobian=derivative)
     return fit(model, y, start, sigma, absolute_sigma, names=names, **options)
+
+
+def _make_loss(loss: LossOfTargets | None, targets: np.ndarray, absolute_sigma: bool) -> Loss:
+    """Loss of single data whose estimate the covariance is that of."""
+    if loss is None:
+        return SquaredError(targets)
+    if isinstance(loss, Loss) or not callable(loss):
+        raise ArgumentError(
+            f"loss must be a function that makes one from the data, such as gn.PseudoHuber or "
+            f"lambda t: gn.PseudoHuber(t, 0.5), got {loss!r}"
+        )
+    made = loss(targets)
+    if not isinstance(made, Loss):
+        raise ArgumentError(f"loss must make a gnmanifold loss from the data, got {made!r}")
+    if isinstance(made, StronglyConvex | Softmax):
+        raise ArgumentError(
+            f"{type(made).__name__} is no sum over single data, which the standard errors are for: "
+            "minimise it with an optimizer instead"
+        )
+    if absolute_sigma and made.isotropic is None:
+        raise ArgumentError(
+            "absolute_sigma is for the squared error: a robust loss finds the scale"
+        )
+    return made
 
 
 def _deviations(sigma: ArrayLike, n: int) -> np.ndarray:
@@ -321,6 +373,8 @@ def _parameter_names(function: Callable[..., Any]) -> tuple[str, ...] | None:
     except (TypeError, ValueError):
         return None
     named = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    skipped = (inspect.Parameter.KEYWORD_ONLY, inspect.Parameter.VAR_KEYWORD)
+    parameters = [parameter for parameter in parameters if parameter.kind not in skipped]
     if not parameters or any(parameter.kind not in named for parameter in parameters):
         return None
     return tuple(parameter.name for parameter in parameters)

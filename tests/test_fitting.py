@@ -134,7 +134,39 @@ def test_undetermined_parameters_are_reported():
     assert fit.degrees_of_freedom == 24
     assert "determine only 1 of 2 combinations" in fit.summary()
     assert np.sum(fit.parameters) == pytest.approx(np.sum(X * (3 * X + NOISE)) / np.sum(X**2))
-    assert np.all(np.isfinite(fit.covariance))
+    assert np.all(np.isinf(fit.standard_errors))
+    with pytest.raises(gn.ArgumentError, match="there is no band"):
+        fit.confidence_band()
+    half = gn.fit(lambda w: (w[0] + w[1]) * X + w[2], 3 * X + 1 + NOISE, [1.0, 1.0, 0.0])
+    assert list(np.isinf(half.standard_errors)) == [True, True, False]
+
+
+def test_the_weight_of_a_loss_and_whole_numbers_change_nothing():
+    plain = gn.curve_fit(curve, X, Y, [1, 1, 0], jacobian=jacobian)
+    heavy = gn.curve_fit(
+        curve, X, Y, [1, 1, 0], jacobian=jacobian, loss=lambda t: gn.SquaredError(t, weight=100.0)
+    )
+    np.testing.assert_allclose(heavy.standard_errors, plain.standard_errors, rtol=1e-8)
+    np.testing.assert_allclose(heavy.residuals, plain.residuals, atol=1e-9)
+    np.testing.assert_allclose(heavy.prediction_band(), plain.prediction_band(), rtol=1e-8)
+    hours = np.arange(1, 40, dtype=np.int16)
+    cubic = gn.curve_fit(lambda x, a, b: a + b * x**3, hours, 2.0 + hours.astype(float) ** 3)
+    np.testing.assert_allclose(cubic.parameters, [2.0, 1.0], rtol=1e-8)
+    listed = gn.curve_fit(lambda x, a, b: a + b * x**-1, [1, 2, 3, 4], [3.0, 2.0, 1.7, 1.5])
+    assert listed.converged
+
+
+def test_a_parameter_whose_value_is_zero_does_not_keep_the_run_going():
+    x = np.linspace(-2, 2, 41)
+    peak = gn.curve_fit(
+        lambda x, a, b, c: a * np.exp(-b * (x - c) ** 2),
+        x,
+        np.exp(-(x**2)) + 0.05 * np.cos(3 * x),
+        [1, 1, 0.3],
+    )
+    assert peak.converged
+    assert peak.iterations < 60
+    assert abs(peak.parameters[2]) < 1e-8
 
 
 def test_as_many_parameters_as_data():
@@ -167,6 +199,27 @@ def test_models_of_the_package():
         (lambda: gn.curve_fit(curve, X, Y, [1, 1, 0], SIGMA[:4]), "sigma must have shape"),
         (lambda: gn.curve_fit(curve, X, np.full(25, np.nan)), r"y must be finite"),
         (lambda: gn.curve_fit(curve, X, Y, loss=lambda t: 3), "loss must make"),
+        (lambda: gn.curve_fit(curve, X, Y, loss=gn.PseudoHuber(Y)), "loss must be a function"),
+        (lambda: gn.curve_fit(curve, X, Y, loss="huber"), "loss must be a function"),
+        (
+            lambda: gn.curve_fit(
+                curve, X, Y, loss=lambda t: gn.StronglyConvex(gn.SquaredError(t), 1)
+            ),
+            "no sum over single data",
+        ),
+        (
+            lambda: gn.curve_fit(
+                curve, X, Y, sigma=SIGMA, absolute_sigma=True, loss=gn.PseudoHuber
+            ),
+            "absolute_sigma is for",
+        ),
+        (
+            lambda: gn.curve_fit(curve, X, Y, [1, 1, 0], loss=gn.PseudoHuber).prediction_band(),
+            "how new data scatter",
+        ),
+        (lambda: gn.curve_fit(curve, X, Y, optimizer="lm"), "optimizer must be"),
+        (lambda: gn.curve_fit(curve, X, Y, jacobian="3-point"), "jacobian must be"),
+        (lambda: gn.curve_fit("a", X, Y), "function must be"),
         (lambda: gn.fit(saturation(), np.ones(9), np.ones(3), names=("a",)), "names must have"),
         (lambda: gn.curve_fit(curve, X, Y).confidence_intervals(95), "level"),
     ],

@@ -179,6 +179,40 @@ def test_losses_beyond_least_squares():
     assert logistic.gradient_norm < 1e-12
 
 
+def test_a_saturated_loss_is_not_called_converged():
+    X = np.column_stack([np.ones(20), np.linspace(0, 4, 20)])
+    labels = (np.arange(20) % 3 > 0) * 1.0
+    lines = gn.CallableModel(lambda v: X @ v, 2, jacobian=lambda v: X)
+    posed = problem(lines, labels, loss=gn.Logistic)
+    best = LevenbergMarquardt(verbosity=0).run(posed, initial_point=[0.0, 0.0])
+    assert best.stopping_criterion.startswith("Converged")
+    for start in ([0.0, 25.0], [0.0, 300.0], [1000.0, 0.0]):
+        run = LevenbergMarquardt(verbosity=0).run(posed, initial_point=start)
+        near = abs(run.cost - best.cost) < 1e-6
+        assert near or not run.stopping_criterion.startswith("Converged"), run
+
+
+def test_negative_costs():
+    counts = np.array([3.0, 5.0, 8.0, 14.0, 20.0, 37.0])
+    X = np.column_stack([np.ones(6), np.arange(6.0)])
+    lines = gn.CallableModel(lambda v: X @ v, 2, jacobian=lambda v: X)
+    run = LevenbergMarquardt(verbosity=0).run(
+        problem(lines, counts, loss=gn.Poisson), initial_point=[0.0, 0.0]
+    )
+    assert run.cost < 0
+    assert run.stopping_criterion.startswith("Converged"), run
+    assert np.linalg.norm(X.T @ (np.exp(X @ run.point) - counts)) < 1e-9
+
+
+def test_a_wrong_jacobian_is_not_called_converged():
+    model, w, y = decaying()
+    wrong = gn.CallableModel(model, 3, 9, jacobian=lambda v: -model.jacobian(v))
+    run = LevenbergMarquardt(verbosity=0, acceleration=0.0).run(
+        problem(wrong, y), initial_point=w + 0.5
+    )
+    assert "derivatives are wrong" in run.stopping_criterion
+
+
 # --- what must not break it -----------------------------------------------------------------
 
 

@@ -78,6 +78,11 @@ class Model(ABC):
         return model
 
     @property
+    def first_order_accuracy(self) -> float:
+        """Relative accuracy to expect of the Jacobian: rounding where it is exact."""
+        return self._derivative_noise
+
+    @property
     def second_order_accuracy(self) -> float:
         """Relative accuracy to expect of the second derivatives: rounding where they are exact."""
         return 10 * self._derivative_noise ** (2 / 3) if self._differenced else EPS

@@ -12,9 +12,12 @@ from gnmanifold.damping import UNDAMPED, Damping, DampingRule, Nielsen
 from gnmanifold.errors import ArgumentError, GnmanifoldError, NonFiniteError
 from gnmanifold.optimizers.base import Optimizer, State, StopReason
 from gnmanifold.optimizers.linear_model import (
+    BLIND,
     EPS,
     PERFECT,
     LinearModel,
+    cosine,
+    differenced,
     newton_step,
     noise,
     reason,
@@ -158,22 +161,16 @@ class LevenbergMarquardt(Optimizer):
             state = polished
         length = float(np.linalg.norm(state.scaling * a))
         predicted = model.weight * (0.5 * reduced**2 + damping.value * length**2)
-        if self.damping.adaptive and predicted <= _UNSEEN * state.cost:
-            return self._unseen(state, model, length)
+        hidden = predicted <= _UNSEEN * abs(state.cost)
+        if self.damping.adaptive and hidden and state.accepted and damping.value > _LEAST:
+            # a damping that is too strong hides a decrease: less of it
+            return replace(state, damping=self.damping.accepted(damping, 1.0, length))
         step = self._bent(model, factor, a, length) if self.acceleration > 0 else a
         if step is None and not self.damping.adaptive:
             step = a
         if step is None:
             return self._refused(state, model, a, length, -np.inf)
         return self._try(problem, state, model, step, length, predicted)
-
-    def _unseen(
-        self, state: LevenbergMarquardtState, model: LinearModel, length: float
-    ) -> LevenbergMarquardtState:
-        """Less damping, where it hides a decrease; the end where longer steps were refused."""
-        if state.accepted and state.damping.value > _LEAST:
-            return replace(state, damping=self.damping.accepted(state.damping, 1.0, length))
-        return self._finish(state, model)
 
     def _finish(
         self, state: LevenbergMarquardtState, model: LinearModel
@@ -246,10 +243,11 @@ class LevenbergMarquardt(Optimizer):
         removable = float(np.linalg.norm(model.matrix @ a))
         size = float(np.linalg.norm(model.residual))
         state = replace(state, offset=removable / size if size > 0 else 0.0)
-        if removable <= noise(model):
+        angle = 0.0 if problem.loss.isotropic is not None else cosine(model)
+        if removable <= noise(model) and angle <= BLIND:
             return replace(state, end=StopReason.ORTHOGONAL)
         damped = replace(state, mode="damped", shortest=np.inf)
-        if state.offset > state.near:
+        if state.offset > state.near or angle > self.offset:
             return damped
         moved = None
         if state.mode != "newton":
@@ -270,11 +268,12 @@ class LevenbergMarquardt(Optimizer):
     ) -> LevenbergMarquardtState | None:
         """State after an undamped step, or None where the cost rises or the steps do not shrink."""
         candidate, cost = _evaluate(problem, model.lin.w + step)
-        if not cost <= state.cost * (1 + _RISE):
+        if not cost <= state.cost + _RISE * abs(state.cost):
             return None
         change, length = relative_change(model, step), float(np.linalg.norm(model.scaling * step))
         shrinks = mode != state.mode or length < _SHRINKING * state.shortest
-        settled = change <= _SETTLED or (change <= _NEARLY and not shrinks)
+        rounded = change <= _NEARLY or state.offset <= differenced(model)
+        settled = change <= _SETTLED or (rounded and not shrinks)
         if not settled and not shrinks:
             return None
         moved = replace(
@@ -300,6 +299,9 @@ class LevenbergMarquardt(Optimizer):
 
 def _evaluate(problem: Any, w: np.ndarray) -> tuple[Any, float]:
     """Point for parameters and its cost, infinite where anything is not finite."""
-    point = problem.manifold.trial(w)
-    cost = float(problem.cost(point)) if np.all(np.isfinite(w)) else np.inf
+    try:
+        point = problem.manifold.trial(w)
+        cost = float(problem.cost(point)) if np.all(np.isfinite(w)) else np.inf
+    except ArithmeticError:  # of a function that does not work with arrays
+        return None, np.inf
     return point, cost if np.isfinite(cost) else np.inf

@@ -16,7 +16,8 @@ from gnmanifold.optimizers.base import StopReason
 
 EPS = float(np.finfo(np.float64).eps)
 PERFECT = 1e3  # rounding errors of the residual, which nothing is to be expected of
-_BLIND = 1e-7  # cosine whose square, the relative decrease of the cost to be had, is rounding
+BLIND = 1e-7  # cosine whose square, the relative decrease of the cost to be had, is rounding
+_DIFFERENCED = 1e4  # of the accuracy of a Jacobian: what is left of the angles
 _SMALL = 1e-8  # relative change of the parameters that a blind cost cannot confirm
 
 
@@ -96,6 +97,23 @@ def noise(model: LinearModel) -> float:
     return EPS * float(np.linalg.norm(model.residual) + np.linalg.norm(psi))
 
 
+def cosine(model: LinearModel) -> float:
+    """Largest cosine of the angle between ∇g and a column of J, small at a critical point.
+
+    It needs no curvature of the loss, which a saturated one has lost, and no rank of J.
+    """
+    z, J = model.loss.gradient(model.lin.psi), model.lin.jacobian
+    with np.errstate(over="ignore", invalid="ignore"):
+        lengths = np.linalg.norm(J, axis=0) * np.linalg.norm(z)
+    slopes = np.abs(model.lin.pull_covector(z))
+    return float(np.max(slopes[lengths > 0] / lengths[lengths > 0], initial=0.0))
+
+
+def differenced(model: LinearModel) -> float:
+    """Cosine that cannot be told from zero where the Jacobian comes from differences."""
+    return _DIFFERENCED * model.lin.model.first_order_accuracy
+
+
 def relative_change(model: LinearModel, step: np.ndarray) -> float:
     """Largest change of a parameter relative to it, of those whose effect is above rounding."""
     w = np.maximum(np.abs(model.lin.w), np.abs(model.lin.w + step))
@@ -108,11 +126,9 @@ def reason(model: LinearModel) -> StopReason:
     """Why no step helps: nothing is left above rounding, or something is wrong."""
     a = model.step(model.undamped)
     removable = float(np.linalg.norm(model.matrix @ a))
-    if removable <= PERFECT * noise(model):
+    flat = cosine(model) <= max(BLIND, differenced(model))
+    if removable <= PERFECT * noise(model) and (flat or model.loss.isotropic is not None):
         return StopReason.ORTHOGONAL
-    lengths = np.linalg.norm(model.matrix, axis=0) * np.linalg.norm(model.residual)
-    slopes = np.abs(model.matrix.T @ model.residual)
-    flat = np.all(slopes <= _BLIND * lengths)  # orthogonal to every column, as for a singular J
-    if flat or relative_change(model, a) <= _SMALL:
+    if flat or (relative_change(model, a) <= _SMALL and model.loss.isotropic is not None):
         return StopReason.ROUNDING
     return StopReason.REFUSED
