@@ -98,30 +98,6 @@ class ConstantLambda(DampingRule):
 
 
 @dataclass(frozen=True)
-class Marquardt(DampingRule):
-    """Divide λ by a factor after a success, multiply by it after a failure.
-
-    D. W. Marquardt, J. SIAM 11 (1963).
-    """
-
-    initial: float = 1e-2
-    factor: float = 10.0
-
-    def __post_init__(self) -> None:
-        positive("initial", self.initial)
-        _above_one("factor", self.factor)
-
-    def start(self, size: float) -> Damping:
-        return Damping(self.initial)
-
-    def accepted(self, damping: Damping, ratio: float, length: float) -> Damping:
-        return replace(damping, value=_bounded(damping.value / self.factor))
-
-    def rejected(self, damping: Damping, length: float) -> Damping:
-        return replace(damping, value=_bounded(damping.value * self.factor))
-
-
-@dataclass(frozen=True)
 class DelayedGratification(DampingRule):
     """Raise λ by a small factor after a failure and lower it by a larger one after a success.
 
@@ -145,6 +121,18 @@ class DelayedGratification(DampingRule):
 
     def rejected(self, damping: Damping, length: float) -> Damping:
         return replace(damping, value=_bounded(damping.value * self.raising))
+
+
+@dataclass(frozen=True)
+class Marquardt(DelayedGratification):
+    """Divide λ by ten after a success, multiply it by ten after a failure.
+
+    D. W. Marquardt, J. SIAM 11 (1963).
+    """
+
+    initial: float = 1e-2
+    raising: float = 10.0
+    lowering: float = 10.0
 
 
 @dataclass(frozen=True)

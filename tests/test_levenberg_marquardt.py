@@ -142,7 +142,7 @@ def test_rules_move_as_their_authors_say():
     rule = DelayedGratification(1.0, 2.0, 3.0)
     assert rule.rejected(rule.start(1.0), 1.0).value == 2.0
     assert rule.accepted(rule.start(1.0), 1.0, 1.0).value == pytest.approx(1 / 3)
-    rule = Marquardt(1e-2, 10.0)
+    rule = Marquardt(1e-2)
     assert rule.rejected(rule.start(1.0), 1.0).value == pytest.approx(0.1)
     assert rule.accepted(rule.start(1.0), 1.0, 1.0).value == pytest.approx(1e-3)
 
@@ -330,7 +330,7 @@ def test_an_interrupted_run_returns_its_best_point():
         (lambda: LevenbergMarquardt(scaling="x"), "scaling must be one of"),
         (lambda: LevenbergMarquardt(acceleration=-1), "acceleration"),
         (lambda: LevenbergMarquardt(offset=np.nan), "offset"),
-        (lambda: Marquardt(factor=1.0), "factor must be above 1"),
+        (lambda: Marquardt(raising=1.0), "raising must be above 1"),
         (lambda: Nielsen(0.0), "initial"),
         (lambda: DelayedGratification(lowering=0.5), "lowering must be above 1"),
         (lambda: TrustRadius(-1.0), "factor"),
