@@ -934,3 +934,21 @@ def test_hessian_metric_descends_by_newton_steps():
 def test_bad_arguments_are_named(call, message):
     with pytest.raises(gn.ArgumentError, match=message):
         call(gn.ParameterManifold(sphere()), np.array([1.1, 0.4]))
+
+
+def test_loss_metrics_keep_the_contracts():
+    """pymanopt's contract, and slopes of gradient, Hessian and retraction, as for the others."""
+    function, w = PLANES["logits"]
+    model = gn.AutogradModel(function, 3)
+    loss = gn.SquaredError(targets(model, w))
+    for metric in loss_metrics(6):
+        manifold = gn.ParameterManifold(model, metric, retraction="second_order")
+        check = gn.check_manifold(manifold, w)
+        assert check, str(check)
+        problem = gn.CompositeProblem(manifold, loss)
+        for check in (
+            gn.check_gradient(problem, w, rng=1),
+            gn.check_hessian(problem, w, rng=1),
+            gn.check_retraction(manifold, w, order=2),
+        ):
+            assert check, f"{metric}: {check}"
