@@ -69,6 +69,18 @@ def test_geodesics_end_at_the_ball():
                 geodesic(t)
 
 
+def test_sampling_a_geodesic_in_a_ball_looks_for_its_exit_once():
+    for manifold, point in manifolds():
+        u = manifold.tangent(manifold.at(point), np.array([1.0, 0.0]))
+        geodesic = manifold.geodesic(point, u)
+        before = manifold.evaluations.integrations
+        for t in np.linspace(0, 0.49, 20):
+            geodesic(t)
+        assert manifold.evaluations.integrations - before == 2  # the geodesic, and its exit
+        with pytest.raises(gn.GeodesicError, match="leaves the ball"):
+            geodesic(0.51)
+
+
 def test_excursions_out_of_the_ball_and_back_are_seen():
     """A straight line of the plane in skew coordinates, a parabola of the parameters."""
     plane = Symbolic(lambda x, y: (x, y - x**2), 2)

@@ -102,6 +102,11 @@ class Geodesic:
         piece = next(piece for piece in pieces if abs(t) <= abs(piece.ts[-1]))
         return _halves(piece(t))
 
+    def reach(self, t: float) -> float:
+        """How far the geodesic was followed already in the direction of t."""
+        pieces = self._pieces[t >= 0]
+        return float(abs(pieces[-1].ts[-1])) if pieces else 0.0
+
     def _extend(self, t: float, pieces: list[OdeSolution]) -> OdeSolution:
         """Solution from the last known time to t, or a unit of time further where that exists."""
         begin = float(pieces[-1].ts[-1]) if pieces else 0.0

@@ -45,14 +45,19 @@ class Geodesic:
 
     def __init__(self, manifold: GeometricManifold, flow: geodesics.Geodesic) -> None:
         self._manifold, self._flow = manifold, flow
-        self._inside = {True: 0.0, False: 0.0}  # how far it was found to stay inside the ball
+        # how far it was looked at, and when it leaves the ball within that
+        self._exits = {True: (0.0, np.inf), False: (0.0, np.inf)}
 
     def __call__(self, t: float) -> Any:
         """Point at time t; raises GeodesicError and the like beyond the domain or the ball."""
         w = self.parameters(t)
-        if abs(t) > self._inside[t >= 0]:
-            self._manifold._require_inside(self._flow.start, self._flow.velocity, t)
-            self._inside[t >= 0] = abs(t)
+        looked, exit_time = self._exits[t >= 0]
+        if abs(t) > looked:
+            looked = self._flow.reach(t)
+            velocity = np.sign(t) * self._flow.velocity
+            exit_time = self._manifold._exit(self._flow.start, velocity, looked)
+            self._exits[t >= 0] = looked, exit_time
+        self._manifold._require_inside(abs(t), exit_time)
         return self._manifold.trial(w)
 
     def parameters(self, t: float) -> np.ndarray:
@@ -158,7 +163,7 @@ class GeometricManifold(ModelManifold):
         Raises GeodesicError where the geodesic leaves the domain, or the ball, before that.
         """
         local, a = self._local(point, tangent_vector)
-        self._require_inside(local, a, 1.0)
+        self._require_inside(1.0, self._exit(local, a, 1.0))
         return self.trial(geodesics.exponential(self.metric, local, a))
 
     def geodesic(self, point: Any, tangent_vector: Any) -> Geodesic:
@@ -311,19 +316,20 @@ class GeometricManifold(ModelManifold):
     def _finite_parameters(self, point: Any) -> np.ndarray:
         return as_vector("point", self._parameters(point))
 
-    def _require_inside(self, local: InducedMetric, a: np.ndarray, until: float) -> None:
-        """Raise GeodesicError where a geodesic leaves the ball before a time."""
-        if self.ball is None or until == 0:
-            return
-        w = local.lin.w
-        time = 0.0
-        if self.ball.contains(w):
-            velocity = np.sign(until) * a
-            time = geodesics.exit_time(self.metric, local, velocity, self.ball.excess, abs(until))
-        if time < np.inf:
+    def _exit(self, local: InducedMetric, a: np.ndarray, until: float) -> float:
+        """Time at which a geodesic leaves the ball, infinity without one or by `until`."""
+        if self.ball is None:
+            return np.inf
+        if not self.ball.contains(local.lin.w):
+            return 0.0
+        return geodesics.exit_time(self.metric, local, a, self.ball.excess, until)
+
+    def _require_inside(self, time: float, exit_time: float) -> None:
+        """Raise GeodesicError at a time when a geodesic has left the ball."""
+        if self.ball is not None and time >= exit_time:
             raise GeodesicError(
                 f"the geodesic leaves the ball of radius {self.ball.radius:.4g} at time "
-                f"{np.sign(until) * time:.4g}: exit_time(point, tangent_vector) says when"
+                f"{exit_time:.4g}: exit_time(point, tangent_vector) says when"
             )
 
     def _report_departure(self, distance: float, radius: float) -> None:
