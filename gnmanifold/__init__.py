@@ -34,10 +34,12 @@ from gnmanifold.losses import (
 from gnmanifold.manifolds import OutputManifold, OutputPoint, ParameterManifold
 from gnmanifold.metrics import (
     EuclideanMetric,
+    FilteredHessianMetric,
     FisherMetric,
     GaussNewtonMetric,
     GeneralizedGaussNewtonMetric,
     HessianMetric,
+    KroneckerFactoredMetric,
     LevenbergMarquardtMetric,
 )
 from gnmanifold.models import (
@@ -66,6 +68,7 @@ __all__ = [
     "EuclideanMetric",
     "Evaluations",
     "FeedforwardNetwork",
+    "FilteredHessianMetric",
     "FisherMetric",
     "FitResult",
     "ForeignPointError",
@@ -76,6 +79,7 @@ __all__ = [
     "Graph",
     "HessianMetric",
     "IndefiniteError",
+    "KroneckerFactoredMetric",
     "LeftBallWarning",
     "LevenbergMarquardtMetric",
     "Linearization",

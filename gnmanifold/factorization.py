@@ -16,7 +16,7 @@ from functools import cached_property
 
 import numpy as np
 from jaxtyping import Float
-from scipy.linalg import lapack, svd, svdvals
+from scipy.linalg import eigvalsh, lapack, svd, svdvals
 from scipy.linalg.blas import dsyrk
 
 from gnmanifold.errors import NonFiniteError, RankDeficientError
@@ -26,6 +26,7 @@ _EPS = float(np.finfo(np.float64).eps)
 # One refinement step squares the relative error cond² eps of a Cholesky solve; below this
 # condition the square is under cond eps, which is what QR achieves.
 _CHOLESKY_CONDITION = 1e5
+_GRAM_ACCURATE = 1e-9  # eigenvalue, in units of the trace, that still has half of its digits
 
 
 @dataclass(frozen=True, eq=False)
@@ -311,6 +312,19 @@ class _KernelFactor(Factor):
 
     def project(self, x: np.ndarray) -> np.ndarray:
         return self._root.matvec(self.lstsq(x))
+
+
+def smallest_singular_value(matrix: Float[np.ndarray, "m p"]) -> float:
+    """Last of the min(m, p) singular values; raises NonFiniteError."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        gram = dsyrk(1.0, matrix if matrix.shape[0] <= matrix.shape[1] else matrix.T)
+    if first_nonfinite(gram) is not None:
+        raise NonFiniteError("a Jacobian whose singular values were asked for is not finite")
+    smallest = eigvalsh(gram, lower=False, subset_by_index=(0, 0), check_finite=False)[0]
+    # the Gram matrix knows squares to eps of the largest: below that ask the matrix itself
+    if smallest > _GRAM_ACCURATE * np.trace(gram):
+        return float(np.sqrt(smallest))
+    return float(svdvals(matrix, check_finite=False)[-1])
 
 
 def _rows(factors: np.ndarray, columns: np.ndarray) -> np.ndarray:

@@ -71,6 +71,13 @@ class CompositeProblem(pymanopt.Problem):
         """Gradient of the cost in the ambient space: ∇g on f(B), Jᵀ∇g on parameters."""
         return self._evaluate_euclidean_gradient
 
+    def gauss_newton_hessian(self, point: Any, tangent_vector: Any) -> np.ndarray:
+        """Gauss-Newton part G⁻¹JᵀAJ a of the Riemannian Hessian, A = ∇²g, as a tangent vector."""
+        local = self.manifold.at(point)
+        image = local.lin.push(self.manifold.velocity(local, tangent_vector))
+        velocity = local.gradient(self.loss.hessian_product(local.lin.psi, image))
+        return self.manifold.tangent(local, velocity)
+
     def _evaluate_cost(self, point: Any) -> np.float64:
         with np.errstate(all="ignore"):
             return self.loss.value(self.manifold.predictions(point))

@@ -66,6 +66,11 @@ def fraction(name: str, value: float) -> float:
     return _number(name, value, "a number in (0, 1)", lambda x: 0 < x < 1)
 
 
+def below_one(name: str, value: float) -> float:
+    """Return `value` if it lies in [0, 1)."""
+    return _number(name, value, "a number in [0, 1)", lambda x: 0 <= x < 1)
+
+
 def frozen(array: np.ndarray) -> np.ndarray:
     """Return a copy that cannot be changed, so that nobody else's array is kept."""
     copy = np.array(array)

@@ -8,16 +8,20 @@ from gnmanifold.metrics.family import (
     GeneralizedGaussNewtonMetric,
     LevenbergMarquardtMetric,
 )
+from gnmanifold.metrics.filtered import FilteredHessianMetric
 from gnmanifold.metrics.hessian import HessianMetric
 from gnmanifold.metrics.induced import InducedMetric
+from gnmanifold.metrics.kronecker import KroneckerFactoredMetric
 
 __all__ = [
     "EuclideanMetric",
+    "FilteredHessianMetric",
     "FisherMetric",
     "GaussNewtonMetric",
     "GeneralizedGaussNewtonMetric",
     "HessianMetric",
     "InducedMetric",
+    "KroneckerFactoredMetric",
     "LevenbergMarquardtMetric",
     "LocalMetric",
     "Metric",

@@ -14,6 +14,8 @@ from gnmanifold.errors import ArgumentError
 from gnmanifold.models.differences import EPS, central_difference
 from gnmanifold.validation import as_vector
 
+Layers = list[tuple[np.ndarray, np.ndarray]]
+
 
 class Model(ABC):
     """A smooth map f: R^p -> R^n with its derivatives.
@@ -86,6 +88,16 @@ class Model(ABC):
     def second_order_accuracy(self) -> float:
         """Relative accuracy to expect of the second derivatives: rounding where they are exact."""
         return 10 * self._derivative_noise ** (2 / 3) if self._differenced else EPS
+
+    def layers(self, w: ArrayLike) -> Layers:
+        """Inputs x (N, m_in) of each layer, and derivatives δ (N, k, m_out) of the k outputs.
+
+        The derivatives are by the layer's pre-activations W x; networks have them.
+        """
+        raise ArgumentError(
+            f"{type(self).__name__} has no layers: the Kronecker-factored metric and KFAC are for "
+            "FeedforwardNetwork, alone or in Scaled"
+        )
 
     @property
     def _differenced(self) -> bool:

@@ -6,7 +6,7 @@ import uuid
 from collections.abc import Sequence
 from copy import copy
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from jaxtyping import Float
@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike
 
 from gnmanifold.errors import ArgumentError
 from gnmanifold.models.activations import activation as find_activation
-from gnmanifold.models.base import Model
+from gnmanifold.models.base import Layers, Model
 from gnmanifold.validation import (
     RandomState,
     as_generator,
@@ -81,6 +81,8 @@ class FeedforwardNetwork(Model):
             self.c_sigma = self.activation.normalization
         else:
             self.c_sigma = positive("c_sigma", c_sigma)
+        # the last forward pass, for the many products that are taken at one point
+        self._last: tuple[np.ndarray, int, _Pass] | None = None
         generator = as_generator(rng)
         sizes = (self.inputs.shape[1], *self.widths)
         self._shapes = list(zip(sizes[1:], sizes[:-1], strict=True))
@@ -100,15 +102,28 @@ class FeedforwardNetwork(Model):
 
     def jacobian(self, w: ArrayLike) -> Float[np.ndarray, "n p"]:
         """Jacobian Df(w) by one batched backward pass."""
+        layers = self.layers(w)
+        J, blocks = self._empty_jacobian(layers[-1][0])
+        for (states, delta), block in zip(layers[: len(self.widths)], blocks, strict=False):
+            np.einsum("nki,nj->nkij", delta, states, out=block)
+        return J.reshape(self.num_outputs, self.num_parameters)
+
+    def layers(self, w: ArrayLike) -> Layers:
+        """Inputs of each trained layer and derivatives of the outputs by its pre-activations.
+
+        By one backward pass; the derivatives of a trained output layer are the unit matrix.
+        """
         run = self._forward(w, order=1)
-        J, blocks = self._empty_jacobian(run.states[-1])
+        samples = len(self.inputs)
+        output = np.broadcast_to(np.eye(self.outputs), (samples, self.outputs, self.outputs))
+        layers = [(run.states[-1], output)] if self.train_output else []
         delta = run.weights[-1][None, :, :]
         for h in reversed(range(len(self.widths))):
             delta = delta * run.slopes[h][:, None, :]
-            np.einsum("nki,nj->nkij", delta, run.states[h], out=blocks[h])
+            layers.append((run.states[h], delta))
             if h > 0:
                 delta = delta @ run.weights[h]
-        return J.reshape(self.num_outputs, self.num_parameters)
+        return layers[::-1]
 
     def jacobian_derivative(self, w: ArrayLike, a: ArrayLike) -> Float[np.ndarray, "n p"]:
         """Derivative of the Jacobian along a: that of its batched backward pass."""
@@ -182,6 +197,7 @@ class FeedforwardNetwork(Model):
         """Return the same network, same initialisation and centre, evaluated on other inputs."""
         other = copy(self)
         other.identity = uuid.uuid4().hex
+        other._last = None
         other.inputs = frozen(as_matrix("X", X))
         as_matrix("X", X, (len(other.inputs), self.inputs.shape[1]))
         other.num_outputs = len(other.inputs) * self.outputs
@@ -222,6 +238,10 @@ class FeedforwardNetwork(Model):
         return float(np.sqrt(self.c_sigma / width)) if self.normalization == "ntk" else 1.0
 
     def _forward(self, w: ArrayLike, order: int) -> _Pass:
+        last = self._last
+        if last is not None and last[1] >= order and np.array_equal(last[0], w):
+            return last[2]
+        w = frozen(np.asarray(w, dtype=np.float64))  # the layers are views of it
         weights = self._layers("w", w)
         run = _Pass(weights, [self.inputs], [], [])
         for weight in weights[:-1]:
@@ -230,7 +250,11 @@ class FeedforwardNetwork(Model):
             parts = derived if gain == 1.0 else [gain * part for part in derived]
             for collected, part in zip((run.states, run.slopes, run.bends), parts, strict=False):
                 collected.append(part)
+        self._last = w, order, run
         return run
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_last": None}
 
     def _predict(self, w: ArrayLike) -> np.ndarray:
         run = self._forward(w, order=0)

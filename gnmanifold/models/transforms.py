@@ -7,7 +7,7 @@ from jaxtyping import Float
 from numpy.typing import ArrayLike
 
 from gnmanifold.errors import ArgumentError, ShapeError
-from gnmanifold.models.base import Model, as_model
+from gnmanifold.models.base import Layers, Model, as_model
 from gnmanifold.validation import as_vector, frozen, nonnegative, positive
 
 
@@ -61,6 +61,9 @@ class Scaled(_Rows):
         self.alpha = positive("alpha", alpha)
         super().__init__(model, self.alpha)
         self.scale = self.alpha * model.scale
+
+    def layers(self, w: ArrayLike) -> Layers:
+        return [(inputs, self.alpha * deltas) for inputs, deltas in self.model.layers(w)]
 
 
 class Weighted(_Rows):

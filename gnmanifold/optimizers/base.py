@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from abc import abstractmethod
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from enum import Enum
 from typing import Any, TypeVar
 
@@ -13,9 +13,11 @@ import numpy as np
 from pymanopt.optimizers.optimizer import Optimizer as HostOptimizer
 from pymanopt.optimizers.optimizer import OptimizerResult
 from pymanopt.tools.printer import ColumnPrinter, VoidPrinter, print_list
+from tqdm import tqdm
 
-from gnmanifold.errors import GnmanifoldError, NonFiniteError
+from gnmanifold.errors import ArgumentError, GnmanifoldError, NonFiniteError
 from gnmanifold.linearization import Evaluations
+from gnmanifold.optimizers.stopping import Criterion, Record
 from gnmanifold.validation import limit, nonnegative
 
 
@@ -50,6 +52,7 @@ class StopReason(str, Enum):
     TIME = "Stopped: max_time reached; the best point so far is returned."
     EVALUATIONS = "Stopped: max_cost_evaluations reached; the best point so far is returned."
     INTERRUPTED = "Stopped: interrupted by the user; the best point so far is returned."
+    CRITERION = "Stopped: the criterion given as `stop` is met; the best point so far is returned."
     FAILED = "Stopped: the step failed; the best point so far is returned."
 
     def __str__(self) -> str:
@@ -60,6 +63,7 @@ _UNFINISHED = (
     StopReason.DIVERGED,
     StopReason.TIME,
     StopReason.EVALUATIONS,
+    StopReason.CRITERION,
     StopReason.INTERRUPTED,
     StopReason.FAILED,
 )
@@ -104,8 +108,10 @@ class Optimizer(HostOptimizer):
 
     A subclass writes `_step`, a pure function of the state, and `_start` where its state needs
     more. The log has an entry for the start and for every iteration, the last one included.
-    Ctrl-C, a time-out or a failing step end the run with the best point and the reason.
-    Raises ArgumentError for limits out of range.
+    Ctrl-C, a time-out or a failing step end the run with the best point and the reason. `stop` is
+    a criterion of gnmanifold.optimizers.stopping that ends the run beside the limits, `progress`
+    shows a bar in place of the table.
+    Raises ArgumentError for limits out of range or what is no criterion.
     """
 
     def __init__(
@@ -116,9 +122,14 @@ class Optimizer(HostOptimizer):
         min_gradient_norm: float = 1e-6,
         min_step_size: float = 1e-10,
         max_cost_evaluations: int = 5000,
+        stop: Criterion | None = None,
+        progress: bool = False,
         verbosity: int = 2,
         log_verbosity: int = 1,
     ) -> None:
+        if stop is not None and not isinstance(stop, Criterion):
+            raise ArgumentError(f"stop must be a criterion such as CostBelow(1e-8), got {stop!r}")
+        self._criterion, self._progress = stop, bool(progress)
         limit("max_time", max_time)
         if max_iterations != 0:
             limit("max_iterations", max_iterations)
@@ -176,9 +187,12 @@ class Optimizer(HostOptimizer):
         state = best = self._start(problem, _initial_point(problem.manifold, initial_point))
         clock = _Clock(began, state.cost, counts, before)
         end: _End | None = None
-        while end is None:
-            best = state if state.cost <= best.cost else best
-            state, end = self._advance(problem, state, clock, callback, printer)
+        with self._bar() as bar:
+            while end is None:
+                best = state if state.cost <= best.cost else best
+                bar.set_postfix_str(f"cost {state.cost:.6g}", refresh=False)
+                state, end = self._advance(problem, state, clock, callback, printer)
+                bar.update(end is None)
         final = best if end.reason in _UNFINISHED else state
         if self._verbosity >= 1:
             print_list([end.sentence])
@@ -210,14 +224,25 @@ class Optimizer(HostOptimizer):
             printer.print_row([state.iteration, state.cost, state.gradient_norm])
             if callback is not None:
                 callback(state)
-            if state.failure:
-                return state, _End(StopReason.FAILED, state.failure)
-            reason = self._stop(state, clock)
-            if reason:
-                return state, _End(reason)
+            end = self._end(state, clock)
+            if end is not None:
+                return state, end
         except KeyboardInterrupt:
             return state, _End(StopReason.INTERRUPTED)
         return self._guarded_step(problem, state)
+
+    def _end(self, state: State, clock: _Clock) -> _End | None:
+        """Why the run ends at a state, or None."""
+        if state.failure:
+            return _End(StopReason.FAILED, state.failure)
+        reason = self._stop(state, clock)
+        if reason:
+            return _End(reason)
+        if self._criterion is None:
+            return None
+        clock.history.append(Record(state.cost, state.gradient_norm))
+        met = self._criterion.met(state, clock.history)
+        return _End(StopReason.CRITERION, met) if met else None
 
     def _guarded_step(self, problem: Any, state: State) -> tuple[State, _End | None]:
         """Next state, or the same one where the step was interrupted or failed numerically."""
@@ -250,12 +275,17 @@ class Optimizer(HostOptimizer):
         return None
 
     def _printer(self) -> VoidPrinter:
-        if self._verbosity < 2:
+        if self._verbosity < 2 or self._progress:
             return VoidPrinter()
         columns = [("Iteration", "9d"), ("Cost", "+.16e"), ("Gradient norm", ".8e")]
         printer = ColumnPrinter(columns=columns)
         printer.print_header()
         return printer
+
+    def _bar(self) -> Any:
+        """Progress bar, silent unless it was asked for."""
+        total = self._max_iterations if np.isfinite(self._max_iterations) else None
+        return tqdm(total=total, desc=str(self), unit="it", disable=not self._progress)
 
     def _log_state(self, state: State, used: Evaluations | None) -> None:
         self._add_log_entry(
@@ -287,6 +317,7 @@ class _Clock:
     start_cost: float
     counts: Evaluations | None
     before: Evaluations | None
+    history: list[Record] = field(default_factory=list)
 
     def used(self) -> Evaluations | None:
         """What the run has evaluated so far; None on manifolds that do not count."""

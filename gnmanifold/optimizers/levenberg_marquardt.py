@@ -11,6 +11,7 @@ from jaxtyping import Float
 from gnmanifold.damping import UNDAMPED, Damping, DampingRule, Nielsen
 from gnmanifold.errors import ArgumentError, GnmanifoldError, NonFiniteError
 from gnmanifold.optimizers.base import Optimizer, State, StopReason
+from gnmanifold.optimizers.descent import require_composite
 from gnmanifold.optimizers.linear_model import (
     BLIND,
     EPS,
@@ -23,7 +24,6 @@ from gnmanifold.optimizers.linear_model import (
     reason,
     relative_change,
 )
-from gnmanifold.problems import CompositeProblem
 from gnmanifold.validation import nonnegative, one_of
 
 _ACCEPTED = 1e-4  # gain ratio above which a step is taken
@@ -105,11 +105,7 @@ class LevenbergMarquardt(Optimizer):
         return {name: getattr(self, name) for name in names}
 
     def _start(self, problem: Any, point: Any) -> LevenbergMarquardtState:
-        if not isinstance(problem, CompositeProblem):
-            raise ArgumentError(
-                f"LevenbergMarquardt needs a CompositeProblem, whose model and loss it linearises, "
-                f"as in CompositeProblem(manifold, SquaredError(y)); got {type(problem).__name__}"
-            )
+        require_composite(problem, "LevenbergMarquardt")
         cost = problem.cost(point)
         if not np.isfinite(cost):
             raise NonFiniteError(f"the cost at the initial point is {cost}: start elsewhere")

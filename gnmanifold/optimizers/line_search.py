@@ -79,7 +79,7 @@ class BackTracking:
         alpha = 1.0
         for _ in range(self.max_trials if 0 < length < np.inf else 0):
             candidate, cost = _trial(objective, manifold, x, alpha * d)
-            if np.isfinite(cost) and cost <= f0 + self.sufficient_decrease * alpha * df0:
+            if np.isfinite(cost) and cost <= f0 + self.sufficient_decrease * alpha * min(df0, 0.0):
                 return alpha * length, candidate
             alpha *= self.contraction
         return 0.0, x

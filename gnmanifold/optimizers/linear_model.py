@@ -26,12 +26,14 @@ class LinearModel:
     """The model ½|S J a + r|² of a cost g(f(w + a)), with SᵀS = ∇²g and Sᵀr = ∇g.
 
     `scaling` D gives |D a| for the damped problem ½|S J a + r|² + λ/2 |D a|². A loss with
-    constant curvature c I has S = sqrt(c) I, and c is left out: S = I and r = ∇g/c.
+    constant curvature c I has S = sqrt(c) I, and c is left out: S = I and r = ∇g/c. With
+    `information`, the Fisher information of the loss, SᵀS is the Hessian of that.
     """
 
     lin: Linearization
     loss: Loss
     scaling: Float[np.ndarray, " p"]
+    information: Loss | None = None
 
     @cached_property
     def matrix(self) -> Float[np.ndarray, "m p"]:
@@ -41,26 +43,31 @@ class LinearModel:
     @cached_property
     def residual(self) -> Float[np.ndarray, " m"]:
         """Residual r."""
-        psi = self.lin.psi
-        if self.loss.isotropic is not None:
-            return self.loss.gradient(psi) / self.loss.isotropic
+        psi, curvature = self.lin.psi, self.curvature
+        if curvature.isotropic is not None:
+            return self.loss.gradient(psi) / curvature.isotropic
         return self.loss.root_residual(psi)
 
     @property
     def weight(self) -> float:
         """Constant c that was left out."""
-        return 1.0 if self.loss.isotropic is None else self.loss.isotropic
+        return 1.0 if self.curvature.isotropic is None else self.curvature.isotropic
+
+    @property
+    def curvature(self) -> Loss:
+        """Loss whose Hessian is SᵀS."""
+        return self.loss if self.information is None else self.information
 
     def rooted(self, columns: np.ndarray) -> np.ndarray:
         """Product S C with output vectors."""
-        if self.loss.isotropic is not None:
+        if self.curvature.isotropic is not None:
             return columns
-        return self.loss.hessian_root(self.lin.psi, columns)
+        return self.curvature.hessian_root(self.lin.psi, columns)
 
     @cached_property
     def undamped(self) -> Factor:
         """Factor of S J, of full rank or not."""
-        if self.loss.isotropic is not None:
+        if self.curvature.isotropic is not None:
             return self.lin.least_squares
         return self.lin.factorize(Root(self.matrix))
 

@@ -11,7 +11,10 @@ from pymanopt.optimizers import TrustRegions as HostTrustRegions
 
 from gnmanifold.errors import ArgumentError, GnmanifoldError
 from gnmanifold.optimizers.base import Callback, Optimizer, Result, State, StopReason
-from gnmanifold.validation import nonnegative, positive, positive_int
+from gnmanifold.optimizers.descent import require_composite
+from gnmanifold.validation import nonnegative, one_of, positive, positive_int
+
+HESSIANS = ("riemannian", "gauss_newton")
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,6 +43,10 @@ class TrustRegions(Optimizer, HostTrustRegions):
     first one is the length of the Cauchy step at the start (an eighth of the manifold's typical
     distance where the curvature is not positive), the largest one the larger of eight times that
     and the typical distance. pymanopt's `maxinner`, `Delta_bar`, `Delta0` of `run` set them.
+    `hessian` "gauss_newton" takes for a CompositeProblem G⁻¹JᵀAJ, A = ∇²g, in place of the exact
+    Riemannian Hessian: never indefinite, and without second derivatives. In the Gauss-Newton metric
+    it is the identity, and the region only shortens the Gauss-Newton step; in the Euclidean metric
+    it is a Levenberg-Marquardt method.
     Raises ArgumentError for radii that are not positive and settings out of range.
     Absil, Baker and Gallivan, Found. Comput. Math. 7 (2007); Conn, Gould and Toint, ch. 17.4.
     """
@@ -51,9 +58,11 @@ class TrustRegions(Optimizer, HostTrustRegions):
         theta: float = 1.0,
         rho_prime: float = 0.1,
         rho_regularization: float = 1e3,
+        hessian: str = "riemannian",
         **limits: Any,
     ) -> None:
         super().__init__(**limits)
+        self.hessian = one_of("hessian", hessian, HESSIANS)
         self.kappa, self.theta = positive("kappa", kappa), positive("theta", theta)
         self.rho_prime = positive("rho_prime", rho_prime)
         if rho_prime >= 0.25:
@@ -86,15 +95,18 @@ class TrustRegions(Optimizer, HostTrustRegions):
         return Optimizer.run(configured, problem, initial_point=initial_point, callback=callback)
 
     def _parameters(self) -> dict[str, Any]:
-        names = ("kappa", "theta", "rho_prime", "rho_regularization")
+        names = ("kappa", "theta", "rho_prime", "rho_regularization", "hessian")
         return {name: getattr(self, name) for name in names}
 
     def _start(self, problem: Any, point: Any) -> TrustRegionState:
+        if self.hessian == "gauss_newton":
+            require_composite(problem, 'TrustRegions(hessian="gauss_newton")')
         state = super()._start(problem, point)
         first, largest = self._radii
         typical = _typical_distance(problem.manifold)
         if first is None:
-            first = largest / 8 if largest else _cauchy_length(problem, state) or typical / 8
+            cauchy = None if largest else _cauchy_length(self._posed(problem), state)
+            first = largest / 8 if largest else cauchy or typical / 8
         largest = max(8 * first, typical) if largest is None else largest
         return TrustRegionState(**vars(state), radius=min(first, largest), max_radius=largest)
 
@@ -102,7 +114,7 @@ class TrustRegions(Optimizer, HostTrustRegions):
         assert isinstance(state, TrustRegionState)
         manifold, point, gradient = problem.manifold, state.point, state.gradient
         step, image, last, stop = self._truncated_conjugate_gradient(
-            problem,
+            self._posed(problem),
             point,
             gradient,
             manifold.zero_vector(point),
@@ -136,6 +148,10 @@ class TrustRegions(Optimizer, HostTrustRegions):
         # No tangent space there: the region was too large.
         return replace(tried, accepted=False, rho=-np.inf, radius=min(tried.radius, length) / 4)
 
+    def _posed(self, problem: Any) -> Any:
+        """The problem with the Hessian to use."""
+        return problem if self.hessian == "riemannian" else _GaussNewtonModel(problem)
+
     def _try(self, problem: Any, point: Any, step: Any) -> tuple[Any, float]:
         """Candidate and its cost; an infinite one where the retraction does not reach."""
         try:
@@ -162,6 +178,24 @@ class TrustRegions(Optimizer, HostTrustRegions):
         if rho > 0.75 and stop in (self.NEGATIVE_CURVATURE, self.EXCEEDED_TR):
             return min(2 * state.radius, state.max_radius)
         return state.radius
+
+
+@dataclass(frozen=True)
+class _GaussNewtonModel:
+    """What truncated conjugate gradients ask of a problem, with the Gauss-Newton Hessian."""
+
+    problem: Any
+
+    @property
+    def manifold(self) -> Any:
+        return self.problem.manifold
+
+    @property
+    def preconditioner(self) -> Any:
+        return self.problem.preconditioner
+
+    def riemannian_hessian(self, point: Any, tangent_vector: Any) -> np.ndarray:
+        return self.problem.gauss_newton_hessian(point, tangent_vector)
 
 
 def _cauchy_length(problem: Any, state: State) -> float | None:

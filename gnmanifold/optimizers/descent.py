@@ -1,0 +1,123 @@
+"""Descent: a direction, a line search, a retraction, and what the methods carry along."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+
+from gnmanifold.errors import ArgumentError
+from gnmanifold.linearization import Linearization
+from gnmanifold.optimizers.base import Optimizer, State
+from gnmanifold.optimizers.line_search import LineSearch, UnitStep
+from gnmanifold.problems import CompositeProblem
+
+_FLAT = "the step is zero where the gradient is not: {}"
+
+
+@dataclass(frozen=True, eq=False)
+class DescentState(State):
+    """A state with what the method remembers, and what it notes of its last step for the log."""
+
+    memory: Any = None
+    notes: Mapping[str, Any] = field(default_factory=dict)
+
+    def record(self) -> dict[str, Any]:
+        return {**super().record(), **self.notes}
+
+
+class Descent(Optimizer):
+    """Steps R_x(α d) along a direction d, with α from a line search.
+
+    A subclass writes `_direction`, and `_moved` where it learns from a step that was taken.
+    Raises ArgumentError for what is no line search.
+    """
+
+    def __init__(self, line_searcher: LineSearch | None = None, **limits: Any) -> None:
+        super().__init__(**limits)
+        self.line_searcher = UnitStep() if line_searcher is None else line_searcher
+        if isinstance(line_searcher, type) or not isinstance(self.line_searcher, LineSearch):
+            raise ArgumentError(
+                f"line_searcher must be an object with a search method, such as BackTracking(), "
+                f"got {line_searcher!r}"
+            )
+
+    def _parameters(self) -> dict[str, Any]:
+        return {"line_searcher": self.line_searcher}
+
+    def _start(self, problem: Any, point: Any) -> DescentState:
+        state = DescentState(**vars(super()._start(problem, point)))
+        return replace(state, memory=self._remembered(problem, state))
+
+    def _remembered(self, problem: Any, state: DescentState) -> Any:
+        """What the method remembers at the start."""
+        return None
+
+    @abstractmethod
+    def _direction(self, problem: Any, state: DescentState) -> tuple[Any, DescentState]:
+        """Tangent vector to search along, and the state with what was noted on the way."""
+
+    def _moved(self, problem: Any, before: DescentState, after: DescentState) -> DescentState:
+        """State at the new point, with its gradient, that remembers the step there."""
+        return after
+
+    def _step(self, problem: Any, state: State) -> DescentState:
+        assert isinstance(state, DescentState)
+        direction, noted = self._direction(problem, state)
+        noted = replace(noted, iteration=state.iteration + 1)
+        if noted.failure:
+            return noted
+        slope = float(problem.manifold.inner_product(state.point, state.gradient, direction))
+        step_size, point = self.line_searcher.search(
+            problem.cost, problem.manifold, state.point, direction, state.cost, slope
+        )
+        if not step_size:
+            return replace(noted, step_size=step_size)
+        tried = replace(noted, point=point, cost=problem.cost(point), step_size=step_size)
+        after = self._at(problem, tried)
+        return after if after.failure else self._moved(problem, state, after)
+
+
+class ModelDescent(Descent):
+    """Descent along a velocity of the parameters, made from the model and the loss.
+
+    The velocity does not depend on the metric of the manifold, which gives the gradient norm and
+    the retraction. Raises ArgumentError for problems that are no CompositeProblem.
+    """
+
+    _flat = "no curvature above rounding is left at these predictions; start closer to the data"
+
+    def _start(self, problem: Any, point: Any) -> DescentState:
+        require_composite(problem, type(self).__name__)
+        return super()._start(problem, point)
+
+    @abstractmethod
+    def _velocity(
+        self, problem: Any, lin: Linearization, state: DescentState
+    ) -> tuple[Float[np.ndarray, " p"], DescentState]:
+        """Velocity of the parameters, and the state with what was noted on the way."""
+
+    def _direction(self, problem: Any, state: DescentState) -> tuple[Any, DescentState]:
+        local = problem.manifold.at(state.point)
+        velocity, noted = self._velocity(problem, local.lin, state)
+        if not velocity.any():
+            return velocity, replace(noted, failure=_FLAT.format(self._flat))
+        return problem.manifold.tangent(local, velocity), noted
+
+
+def require_composite(problem: Any, name: str) -> None:
+    """Raise ArgumentError for a problem whose model and loss are not known."""
+    if not isinstance(problem, CompositeProblem):
+        raise ArgumentError(
+            f"{name} needs a CompositeProblem, whose model and loss it uses, "
+            f"as in CompositeProblem(manifold, SquaredError(y)); got {type(problem).__name__}"
+        )
+
+
+def covector(problem: Any, lin: Linearization) -> Float[np.ndarray, " p"]:
+    """Derivative Jᵀ∇g of the cost by the parameters."""
+    return lin.pull_covector(problem.loss.gradient(lin.psi))

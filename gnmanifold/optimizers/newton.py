@@ -1,0 +1,154 @@
+"""Newton's method, and the same with the small and negative eigenvalues filtered out."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+from scipy.sparse.linalg import LinearOperator, minres
+
+from gnmanifold.errors import NonFiniteError
+from gnmanifold.geometry.hessian import hessian_form
+from gnmanifold.linearization import Linearization
+from gnmanifold.losses import Loss
+from gnmanifold.metrics import FilteredHessianMetric
+from gnmanifold.metrics.filtered import check_filter
+from gnmanifold.metrics.hessian import HessianTensor
+from gnmanifold.metrics.induced import induced
+from gnmanifold.metrics.products import hessian_product
+from gnmanifold.optimizers.descent import DescentState, ModelDescent, covector
+from gnmanifold.optimizers.line_search import LineSearch
+from gnmanifold.optimizers.linear_model import EPS
+from gnmanifold.validation import first_nonfinite, one_of
+
+HESSIANS = ("parameters", "riemannian")
+_RESIDUAL = 1e-12  # relative residual of the linear system where no matrix is formed
+
+
+class Newton(ModelDescent):
+    """Newton's method: the step -H⁻¹Jᵀ∇g with the Hessian H of the cost, w <- R_w(α a).
+
+    `hessian` "parameters" is H = ∇²(g∘f), whatever the metric: unit-step descent in HessianMetric
+    where that is one. "riemannian" is the Riemannian Hessian in the metric of the manifold, such as
+    JᵀAJ + Σ_i (P⊥∇g)_i ∇²f_i on f(B). Plain Newton steps go to the nearest critical point, saddles
+    included; the log counts the negative eigenvalues. `saddle_free=True` takes |H|, whose
+    eigenvalues are the absolute ones, in parameters scaled to a unit diagonal: then every
+    step descends and BackTracking() has an effect. Singular Hessians get a step of least norm in
+    those units. With p > n no p x p matrix is formed: SciPy's MINRES solves with products, where
+    there is no `saddle_free` and no count.
+    Raises ArgumentError for another kind of problem or settings, NotAnImmersionError for
+    "riemannian" in a metric without connection.
+    Nocedal and Wright, ch. 3; Dauphin et al., arXiv 1406.2572 (saddle_free).
+    """
+
+    _flat = "the Hessian has no eigenvalue above rounding along it; start elsewhere"
+
+    def __init__(
+        self,
+        line_searcher: LineSearch | None = None,
+        *,
+        hessian: str = "parameters",
+        saddle_free: bool = False,
+        **limits: Any,
+    ) -> None:
+        super().__init__(line_searcher, **limits)
+        self.hessian = one_of("hessian", hessian, HESSIANS)
+        self.saddle_free = bool(saddle_free)
+
+    def _parameters(self) -> dict[str, Any]:
+        extra = {"hessian": self.hessian, "saddle_free": self.saddle_free}
+        return {**super()._parameters(), **extra}
+
+    def _velocity(
+        self, problem: Any, lin: Linearization, state: DescentState
+    ) -> tuple[np.ndarray, DescentState]:
+        slope = covector(problem, lin)
+        wide = lin.model.num_parameters > lin.model.num_outputs
+        if wide and self.hessian == "parameters" and not self.saddle_free:
+            return -_krylov_solve(lin, problem.loss, slope), replace(
+                state, notes={"negative": None}
+            )
+        if self.hessian == "parameters":
+            matrix = HessianTensor(lin, problem.loss).matrix
+            frame = np.diag(1 / _units(np.abs(np.diag(matrix))))
+        else:
+            local = induced(problem.manifold.at(state.point))
+            matrix, frame = hessian_form(local, problem.loss), local.frame
+        lin.counts.factorizations += 1
+        velocity, negative = _solve(matrix, frame, slope, self.saddle_free)
+        return -velocity, replace(state, notes={"negative": negative})
+
+
+class FilteredNewton(ModelDescent):
+    """Newton's method with the k largest eigenvalues of the Hessian: -Σ_{i<=k} u_i u_iᵀJᵀ∇g/λ_i.
+
+    `rank` or `tolerance` say which eigenvalues are kept, as in FilteredHessianMetric: only positive
+    ones, so that every step descends. Near a manifold of minima of codimension k the step is the
+    Gauss-Newton step of least norm up to terms of the order of the distance to it, where Newton's
+    own is erratic. Products with the Hessian are all that it takes: on a manifold with
+    EuclideanMetric no n x p matrix is formed.
+    Raises ArgumentError unless one of rank and tolerance is given.
+    N. Boumal, When the Hessian is a proxy for its Gauss-Newton approximation, 2026.
+    """
+
+    _flat = "the kept eigenvectors are orthogonal to it; keep more eigenvalues"
+
+    def __init__(
+        self,
+        line_searcher: LineSearch | None = None,
+        *,
+        rank: int | None = None,
+        tolerance: float | None = None,
+        **limits: Any,
+    ) -> None:
+        super().__init__(line_searcher, **limits)
+        self.rank, self.tolerance = rank, tolerance
+        check_filter(rank, tolerance)
+
+    def _parameters(self) -> dict[str, Any]:
+        return {**super()._parameters(), "rank": self.rank, "tolerance": self.tolerance}
+
+    def _remembered(self, problem: Any, state: DescentState) -> FilteredHessianMetric:
+        metric = FilteredHessianMetric(problem.loss, self.rank, self.tolerance)
+        metric.check(problem.model)
+        return metric
+
+    def _velocity(
+        self, problem: Any, lin: Linearization, state: DescentState
+    ) -> tuple[np.ndarray, DescentState]:
+        tensor = state.memory.at(lin)
+        velocity = -tensor.raise_index(covector(problem, lin))
+        return velocity, replace(state, notes={"kept": len(tensor.spectrum[0])})
+
+
+def _solve(
+    matrix: np.ndarray, frame: np.ndarray, slope: np.ndarray, absolute: bool
+) -> tuple[Float[np.ndarray, " p"], int]:
+    """Solution of the symmetric system in a frame, and the number of negative eigenvalues."""
+    with np.errstate(all="ignore"):
+        turned = frame.T @ matrix @ frame
+    if first_nonfinite(turned) is not None:
+        raise NonFiniteError("the Hessian of the cost is not finite here: start elsewhere")
+    values, vectors = np.linalg.eigh(0.5 * (turned + turned.T))
+    floor = len(values) * EPS * float(np.max(np.abs(values)))
+    kept = np.abs(values) > floor
+    divisors = np.abs(values[kept]) if absolute else values[kept]
+    coordinates = vectors[:, kept].T @ (frame.T @ slope)
+    return frame @ (vectors[:, kept] @ (coordinates / divisors)), int(np.sum(values < -floor))
+
+
+def _krylov_solve(lin: Linearization, loss: Loss, slope: np.ndarray) -> Float[np.ndarray, " p"]:
+    """Solution of H a = slope by products, of least norm where H is singular."""
+    p = lin.model.num_parameters
+    operator = LinearOperator((p, p), matvec=lambda a: hessian_product(lin, loss, a.ravel()))
+    size = float(np.linalg.norm(slope))
+    if size == 0:
+        return np.zeros(p)
+    solution, _ = minres(operator, slope / size, rtol=_RESIDUAL, maxiter=2 * p)
+    return size * solution
+
+
+def _units(diagonal: np.ndarray) -> np.ndarray:
+    return np.sqrt(np.where(diagonal > 0, diagonal, 1.0))
