@@ -1,12 +1,13 @@
 """Gauss-Newton as Riemannian optimization: prediction surfaces and metrics for pymanopt."""
 
-from gnmanifold import damping, datasets, geometry, optimizers
+from gnmanifold import damping, datasets, flows, geometry, optimizers
 from gnmanifold.checks import (
     check_gradient,
     check_hessian,
     check_manifold,
     check_retraction,
 )
+from gnmanifold.comparison import Comparison, compare
 from gnmanifold.errors import (
     ArgumentError,
     ForeignPointError,
@@ -19,6 +20,7 @@ from gnmanifold.errors import (
     RankDeficientError,
     ShapeError,
     UnderdeterminedError,
+    UnstableStepWarning,
 )
 from gnmanifold.fitting import FitResult, curve_fit, fit
 from gnmanifold.linearization import Evaluations, Linearization
@@ -63,6 +65,7 @@ __all__ = [
     "AutogradModel",
     "CallableModel",
     "Centered",
+    "Comparison",
     "Composed",
     "CompositeProblem",
     "EuclideanMetric",
@@ -101,15 +104,18 @@ __all__ = [
     "SquaredError",
     "StronglyConvex",
     "UnderdeterminedError",
+    "UnstableStepWarning",
     "Weighted",
     "check_gradient",
     "check_hessian",
     "check_manifold",
     "check_retraction",
+    "compare",
     "curve_fit",
     "damping",
     "datasets",
     "fit",
+    "flows",
     "geometry",
     "optimizers",
 ]

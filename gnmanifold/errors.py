@@ -74,6 +74,10 @@ class LeftBallWarning(UserWarning):
     """A retraction ended outside the ball B of parameters that the manifold was made with."""
 
 
+class UnstableStepWarning(UserWarning):
+    """A step of Euler's method is longer than the stability limit of the flow."""
+
+
 class NotAnImmersionError(GnmanifoldError, TypeError, NotImplementedError):
     """A metric was asked for a connection although no fixed immersion induces it.
 

@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Float
 
 from gnmanifold.errors import NonFiniteError, ShapeError
-from gnmanifold.factorization import Factor, Root, factorize
+from gnmanifold.factorization import Factor, Root, factorize, smallest_singular_value
 from gnmanifold.models import Model
 from gnmanifold.validation import as_vector, first_nonfinite, frozen
 
@@ -107,6 +107,11 @@ class Linearization:
     def condition(self) -> float:
         """Condition number of the Jacobian with its columns scaled to unit length."""
         return self.least_squares.condition
+
+    @cached_property
+    def smallest_singular_value(self) -> float:
+        """Smallest of the min(n, p) singular values of the Jacobian."""
+        return smallest_singular_value(self.jacobian)
 
     def push(self, a: np.ndarray) -> Float[np.ndarray, " n"]:
         """Image J a of a parameter velocity, shape (n,)."""

@@ -1,4 +1,4 @@
-"""Figures: the only module that imports matplotlib, and never imported by the others."""
+"""Figures: the only module that imports matplotlib; the others import it when asked to plot."""
 
 import os
 from collections.abc import Mapping, Sequence
@@ -10,6 +10,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from gnmanifold.checks import SlopeCheck
+from gnmanifold.comparison import Comparison
+from gnmanifold.flows import Trajectory
 
 # Okabe and Ito's palette, distinguishable with every kind of colour vision.
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
@@ -57,6 +59,57 @@ def plot_convergence(
     for axes in (left, right):
         axes.grid(visible=True, which="both", alpha=0.25)
     figure.legend(loc="outside lower center", ncols=3, fontsize=9)
+    return figure
+
+
+def plot_comparison(
+    comparison: Comparison, *, above: float | None = None, floor: float = 1e-12
+) -> Figure:
+    """Draw the costs of the runs of gnmanifold.compare above the lowest, on log axes.
+
+    `above` is the cost to subtract, the lowest of all without it; differences below `floor` times
+    the largest are drawn there.
+    """
+    shown = [run for run in comparison.runs if run.costs]
+    finite = [cost for run in shown for cost in run.costs if np.isfinite(cost)]
+    lowest = min(finite) if above is None else above
+    smallest = floor * max(max(finite) - lowest, np.finfo(float).tiny)
+    curves = {
+        run.name: {
+            "cost": [max(cost - lowest, smallest) for cost in run.costs],
+            "time": list(run.times),
+        }
+        for run in shown
+    }
+    dashes = ("-", "--", ":", "-.")
+    styles = {
+        run.name: {"linestyle": dashes[i // len(COLORS) % len(dashes)], "marker": "os^vD*P"[i % 7]}
+        for i, run in enumerate(shown)
+    }
+    return plot_convergence(curves, styles, ylabel=f"cost above {lowest:.6g}")
+
+
+def plot_trajectories(trajectories: Mapping[str, Trajectory]) -> Figure:
+    """Draw cost, distance from the start, gradient norm and λ_min of flows against time."""
+    figure = Figure(figsize=(10, 7), layout="constrained")
+    panels = figure.subplots(2, 2, sharex=True).ravel()
+    rows = (
+        ("costs", "cost g(ψ)"),
+        ("distances", "distance |w - w(0)|"),
+        ("gradient_norms", "norm of the Riemannian gradient"),
+        ("smallest_eigenvalues", "λ_min of DfᵀDf, or of Df Dfᵀ for p > n"),
+    )
+    for axes, (name, label) in zip(panels, rows, strict=True):
+        for index, (legend, flow) in enumerate(trajectories.items()):
+            style = "-" if index < len(COLORS) else "--"
+            values, color = getattr(flow, name), COLORS[index % len(COLORS)]
+            axes.plot(flow.times, values, style, color=color, label=legend)
+        axes.set(ylabel=label, yscale="log")
+        axes.grid(visible=True, which="major", alpha=0.25)
+    for axes in panels[2:]:
+        axes.set_xlabel("time t of the flow")
+    handles, labels = panels[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=3, fontsize=9)
     return figure
 
 

@@ -113,6 +113,15 @@ class CompositeProblem(pymanopt.Problem):
         return self._slot
 
 
+def require_composite(problem: Any, name: str) -> None:
+    """Raise ArgumentError for a problem whose model and loss are not known."""
+    if not isinstance(problem, CompositeProblem):
+        raise ArgumentError(
+            f"{name} needs a CompositeProblem, whose model and loss it uses, "
+            f"as in CompositeProblem(manifold, SquaredError(y)); got {type(problem).__name__}"
+        )
+
+
 def _require_finite(name: str, value: np.ndarray, psi: np.ndarray) -> None:
     index = first_nonfinite(value)
     if index is not None:

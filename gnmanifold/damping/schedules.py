@@ -157,8 +157,11 @@ def kernel_eigenvalue(lin: Linearization, loss: Loss | None = None) -> float:
     """Smallest eigenvalue of K = J Jᵀ/α², or of A^½ K A^½ with A = ∇²g; zero where p < n."""
     if lin.model.num_parameters < lin.model.num_outputs:
         return 0.0
-    matrix = lin.jacobian if loss is None else loss.hessian_root(lin.psi, lin.jacobian)
-    return (smallest_singular_value(matrix) / lin.model.scale) ** 2
+    if loss is None:
+        smallest = lin.smallest_singular_value
+    else:
+        smallest = smallest_singular_value(loss.hessian_root(lin.psi, lin.jacobian))
+    return (smallest / lin.model.scale) ** 2
 
 
 def as_schedule(value: Any) -> DampingSchedule:

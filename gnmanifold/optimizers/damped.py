@@ -14,8 +14,8 @@ from gnmanifold.damping import UNDAMPED, Damping, DampingRule, Nielsen, TrustRad
 from gnmanifold.errors import ArgumentError, GnmanifoldError
 from gnmanifold.linearization import Linearization
 from gnmanifold.optimizers.base import Optimizer, State, StopReason
-from gnmanifold.optimizers.descent import require_composite
 from gnmanifold.optimizers.linear_model import EPS
+from gnmanifold.problems import require_composite
 
 _ACCEPTED = 1e-4  # gain ratio above which a step is taken
 

@@ -14,7 +14,7 @@ from gnmanifold.errors import ArgumentError
 from gnmanifold.linearization import Linearization
 from gnmanifold.optimizers.base import Optimizer, State
 from gnmanifold.optimizers.line_search import LineSearch, UnitStep
-from gnmanifold.problems import CompositeProblem
+from gnmanifold.problems import require_composite
 
 _FLAT = "the step is zero where the gradient is not: {}"
 
@@ -107,15 +107,6 @@ class ModelDescent(Descent):
         if not velocity.any():
             return velocity, replace(noted, failure=_FLAT.format(self._flat))
         return problem.manifold.tangent(local, velocity), noted
-
-
-def require_composite(problem: Any, name: str) -> None:
-    """Raise ArgumentError for a problem whose model and loss are not known."""
-    if not isinstance(problem, CompositeProblem):
-        raise ArgumentError(
-            f"{name} needs a CompositeProblem, whose model and loss it uses, "
-            f"as in CompositeProblem(manifold, SquaredError(y)); got {type(problem).__name__}"
-        )
 
 
 def covector(problem: Any, lin: Linearization) -> Float[np.ndarray, " p"]:

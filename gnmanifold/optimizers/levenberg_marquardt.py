@@ -11,7 +11,6 @@ from jaxtyping import Float
 from gnmanifold.damping import UNDAMPED, Damping, DampingRule, Nielsen
 from gnmanifold.errors import ArgumentError, GnmanifoldError, NonFiniteError
 from gnmanifold.optimizers.base import Optimizer, State, StopReason
-from gnmanifold.optimizers.descent import require_composite
 from gnmanifold.optimizers.linear_model import (
     BLIND,
     EPS,
@@ -24,6 +23,7 @@ from gnmanifold.optimizers.linear_model import (
     reason,
     relative_change,
 )
+from gnmanifold.problems import require_composite
 from gnmanifold.validation import nonnegative, one_of
 
 _ACCEPTED = 1e-4  # gain ratio above which a step is taken

@@ -11,7 +11,7 @@ from pymanopt.optimizers import TrustRegions as HostTrustRegions
 
 from gnmanifold.errors import ArgumentError, GnmanifoldError
 from gnmanifold.optimizers.base import Callback, Optimizer, Result, State, StopReason
-from gnmanifold.optimizers.descent import require_composite
+from gnmanifold.problems import require_composite
 from gnmanifold.validation import nonnegative, one_of, positive, positive_int
 
 HESSIANS = ("riemannian", "gauss_newton")

@@ -1,0 +1,222 @@
+"""Several optimizers on one problem, side by side."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from gnmanifold.errors import ArgumentError, GnmanifoldError
+from gnmanifold.linearization import Evaluations
+from gnmanifold.problems import CompositeProblem
+
+_LEGEND = (
+    "|∇h| is the Euclidean norm of the gradient by the parameters. f values, J Jacobians, Jv\n"
+    "products with J or Jᵀ without forming it, D²f directional second derivatives, fact.\n"
+    "factorizations."
+)
+_SENTENCE = 60  # characters of a stop reason that the table shows
+
+
+@dataclass(frozen=True, eq=False)
+class Run:
+    """One run of a comparison; `costs` and `times` have an entry for each iteration logged.
+
+    `gradient_norm` is |Jᵀ∇g|, that of the parameters, or the optimizer's own where the problem is
+    no CompositeProblem; `result` is what the optimizer returned, None where it raised an error.
+    """
+
+    name: str
+    cost: float
+    gradient_norm: float
+    iterations: int
+    seconds: float
+    stopping_criterion: str
+    evaluations: Evaluations | None = None
+    costs: tuple[float, ...] = ()
+    times: tuple[float, ...] = ()
+    result: Any = None
+
+
+@dataclass(frozen=True, eq=False)
+class Comparison:
+    """The runs of several optimizers, which print as a table and plot as a figure.
+
+    `comparison["name"]` is a run.
+    """
+
+    runs: tuple[Run, ...]
+
+    def __getitem__(self, name: str) -> Run:
+        for run in self.runs:
+            if run.name == name:
+                return run
+        listed = ", ".join(run.name for run in self.runs)
+        raise KeyError(f"no run is called {name!r}; there are {listed}")
+
+    @property
+    def best(self) -> Run:
+        """The run with the lowest cost."""
+        return min(self.runs, key=lambda run: np.nan_to_num(run.cost, nan=np.inf))
+
+    def table(self) -> str:
+        """Table of the runs: iterations, evaluations, time, cost, gradient norm, stop reason."""
+        width = max(len(run.name) for run in self.runs)
+        head = (
+            f"{'optimizer':{width}s} {'cost':>13s} {'|∇h|':>8s} {'iter':>6s} {'f':>6s} {'J':>6s} "
+            f"{'Jv':>7s} {'D²f':>7s} {'fact':>6s} {'s':>8s}  how it ended"
+        )
+        lines = [head, "-" * (len(head) + _SENTENCE - 12)]
+        for run in self.runs:
+            used = run.evaluations
+            counts = "{:6d} {:6d} {:7d} {:7d} {:6d}".format(
+                *(0,) * 5
+                if used is None
+                else (
+                    used.values,
+                    used.jacobians,
+                    used.products,
+                    used.second_derivatives,
+                    used.factorizations,
+                )
+            )
+            lines.append(
+                f"{run.name:{width}s} {run.cost:13.6g} {run.gradient_norm:8.1e} "
+                f"{run.iterations:6d} {counts} {run.seconds:8.3f}  "
+                f"{_shortened(run.stopping_criterion)}"
+            )
+        return "\n".join([*lines, _LEGEND])
+
+    __str__ = table
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain numbers and strings of all runs, by name, for JSON."""
+        return {
+            run.name: {
+                "cost": run.cost,
+                "gradient_norm": run.gradient_norm,
+                "iterations": run.iterations,
+                "seconds": run.seconds,
+                "stopping_criterion": run.stopping_criterion,
+                "evaluations": None if run.evaluations is None else asdict(run.evaluations),
+                "costs": list(run.costs),
+                "times": list(run.times),
+            }
+            for run in self.runs
+        }
+
+    def plot(self, **options: Any) -> Any:
+        """Figure of the costs against iterations and time; options of plot_comparison."""
+        from gnmanifold.plotting import plot_comparison
+
+        return plot_comparison(self, **options)
+
+
+def compare(
+    optimizers: Mapping[str, Any] | Sequence[Any],
+    problem: Any,
+    initial_point: Any,
+    *,
+    progress: bool = False,
+) -> Comparison:
+    """Run several optimizers, ours or pymanopt's, on one problem from one point.
+
+    `optimizers` is a sequence, or a mapping from the names that the table shows. An entry is an
+    optimizer; (optimizer, problem) where it has a manifold of its own, for the same model and loss;
+    or (optimizer, problem, options) with keywords for its `run`. `initial_point` may be parameters
+    (p,). Counts and times are those of the run alone. An optimizer that cannot start is a row with
+    the reason, and the others run.
+    Raises ArgumentError where there is nothing to compare or an entry cannot run.
+    """
+    entries = _entries(optimizers, problem)
+    w = getattr(initial_point, "parameters", initial_point)
+    runs = []
+    for name, (optimizer, posed, options) in tqdm(entries.items(), disable=not progress):
+        start = posed.manifold.as_point(w) if isinstance(posed, CompositeProblem) else w
+        runs.append(_run(name, optimizer, posed, options, start))
+    return Comparison(tuple(runs))
+
+
+def _run(name: str, optimizer: Any, problem: Any, options: Mapping[str, Any], start: Any) -> Run:
+    counts = getattr(problem.manifold, "evaluations", None)
+    before = None if counts is None else replace(counts)
+    began = time.time()
+    try:
+        result = optimizer.run(problem, initial_point=start, **options)
+    except GnmanifoldError as error:
+        reason = f"Not started: {error}"
+        return Run(name, np.nan, np.nan, 0, time.time() - began, reason)
+    seconds = time.time() - began
+    used = None
+    if counts is not None and before is not None:
+        old = asdict(before)
+        used = Evaluations(**{key: n - old[key] for key, n in asdict(counts).items()})
+    costs, times = _curve(result, began, seconds)
+    return Run(
+        name,
+        float(result.cost),
+        _gradient_norm(problem, result),
+        int(result.iterations),
+        seconds,
+        str(result.stopping_criterion),
+        used,
+        costs,
+        times,
+        result,
+    )
+
+
+def _curve(
+    result: Any, began: float, seconds: float
+) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Costs and times since the start; pymanopt's logs omit the end, that of TrustRegions all."""
+    log = (result.log or {}).get("iterations") or {}
+    costs = [float(cost) for cost in log.get("cost", ())]
+    times = [float(moment) - began for moment in log.get("time", ())]
+    if not costs or costs[-1] != float(result.cost):
+        costs, times = [*costs, float(result.cost)], [*times, seconds]
+    return tuple(costs), tuple(times)
+
+
+def _gradient_norm(problem: Any, result: Any) -> float:
+    if not isinstance(problem, CompositeProblem):
+        return float(np.nan if result.gradient_norm is None else result.gradient_norm)
+    lin = problem.manifold.at(result.point).lin
+    return float(np.linalg.norm(lin.pull_covector(problem.loss.gradient(lin.psi))))
+
+
+def _entries(
+    optimizers: Mapping[str, Any] | Sequence[Any], problem: Any
+) -> dict[str, tuple[Any, Any, Mapping[str, Any]]]:
+    """Optimizer, problem and options by name; equal names get a number."""
+    if isinstance(optimizers, Mapping):
+        named = list(optimizers.items())
+    else:
+        named = [(_name(entry), entry) for entry in optimizers]
+    if not named:
+        raise ArgumentError("there is nothing to compare: give at least one optimizer")
+    entries: dict[str, tuple[Any, Any, Mapping[str, Any]]] = {}
+    for name, entry in named:
+        optimizer, posed, options = entry, problem, {}
+        if isinstance(entry, tuple):
+            optimizer, posed, *rest = entry
+            options = rest[0] if rest else {}
+        if not hasattr(optimizer, "run") or isinstance(optimizer, type):
+            raise ArgumentError(
+                f"expected optimizers, such as LevenbergMarquardt(), got {optimizer!r}"
+            )
+        same = sum(1 for other in entries if other.partition(" #")[0] == str(name))
+        entries[f"{name} #{same + 1}" if same else str(name)] = (optimizer, posed, options)
+    return entries
+
+
+def _name(entry: Any) -> str:
+    return type(entry[0] if isinstance(entry, tuple) else entry).__name__
+
+
+def _shortened(sentence: str) -> str:
+    return sentence if len(sentence) <= _SENTENCE else sentence[: _SENTENCE - 1] + "…"
