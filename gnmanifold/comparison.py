@@ -136,16 +136,16 @@ def compare(
     w = getattr(initial_point, "parameters", initial_point)
     runs = []
     for name, (optimizer, posed, options) in tqdm(entries.items(), disable=not progress):
-        start = posed.manifold.as_point(w) if isinstance(posed, CompositeProblem) else w
-        runs.append(_run(name, optimizer, posed, options, start))
+        runs.append(_run(name, optimizer, posed, options, w))
     return Comparison(tuple(runs))
 
 
-def _run(name: str, optimizer: Any, problem: Any, options: Mapping[str, Any], start: Any) -> Run:
+def _run(name: str, optimizer: Any, problem: Any, options: Mapping[str, Any], w: Any) -> Run:
     counts = getattr(problem.manifold, "evaluations", None)
     before = None if counts is None else replace(counts)
     began = time.time()
     try:
+        start = problem.manifold.as_point(w) if isinstance(problem, CompositeProblem) else w
         result = optimizer.run(problem, initial_point=start, **options)
     except GnmanifoldError as error:
         reason = f"Not started: {error}"
@@ -201,7 +201,7 @@ def _entries(
         raise ArgumentError("there is nothing to compare: give at least one optimizer")
     entries: dict[str, tuple[Any, Any, Mapping[str, Any]]] = {}
     for name, entry in named:
-        optimizer, posed, options = entry, problem, {}
+        optimizer, posed, options = entry, problem, dict[str, Any]()
         if isinstance(entry, tuple):
             optimizer, posed, *rest = entry
             options = rest[0] if rest else {}

@@ -31,22 +31,31 @@ class RankDeficientError(GnmanifoldError, np.linalg.LinAlgError):
     """A Jacobian lost rank where full rank is needed.
 
     `rank` is the numerical rank, `expected` the full one, and `singular_values` holds the
-    smallest singular values of the column-scaled Jacobian, in decreasing order.
+    smallest singular values of the column-scaled Jacobian, in decreasing order, or those of the
+    `matrix` that is named.
     """
 
-    def __init__(self, rank: int, expected: int, singular_values: np.ndarray, remedy: str) -> None:
+    def __init__(
+        self,
+        rank: int,
+        expected: int,
+        singular_values: np.ndarray,
+        remedy: str,
+        matrix: str = "column-scaled Jacobian",
+    ) -> None:
+        self.matrix = matrix
         self.rank = rank
         self.expected = expected
         self.singular_values = singular_values
         listed = ", ".join(f"{value:.2e}" for value in singular_values)
         super().__init__(
-            f"expected a Jacobian of rank {expected}, its numerical rank is {rank} "
-            f"(smallest singular values after column scaling: {listed}); {remedy}"
+            f"expected a {matrix} of rank {expected}, its numerical rank is {rank} "
+            f"(smallest singular values: {listed}); {remedy}"
         )
 
     def __reduce__(self) -> tuple[object, ...]:
         remedy = str(self).partition("); ")[2]
-        return type(self), (self.rank, self.expected, self.singular_values, remedy)
+        return type(self), (self.rank, self.expected, self.singular_values, remedy, self.matrix)
 
 
 class IndefiniteError(GnmanifoldError, np.linalg.LinAlgError):

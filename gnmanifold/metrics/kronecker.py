@@ -183,5 +183,6 @@ def _cholesky(matrix: np.ndarray) -> tuple[np.ndarray, bool]:
 def _deficient(values: np.ndarray) -> RankDeficientError:
     values = np.sort(np.abs(values))[::-1]
     rank = int(np.sum(values > _SINGULAR * values[0]))
-    remedy = "the Kronecker factors of a layer are singular: take a damping > 0"
-    return RankDeficientError(rank, len(values), values[-3:], remedy)
+    return RankDeficientError(
+        rank, len(values), values[-3:], "take a damping > 0", "Kronecker factor of a layer"
+    )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -37,6 +38,8 @@ class Descent(Optimizer):
     Raises ArgumentError for what is no line search.
     """
 
+    _notes: Mapping[str, Any] = MappingProxyType({})  # what is logged of the start
+
     def __init__(self, line_searcher: LineSearch | None = None, **limits: Any) -> None:
         super().__init__(**limits)
         self.line_searcher = UnitStep() if line_searcher is None else line_searcher
@@ -50,7 +53,7 @@ class Descent(Optimizer):
         return {"line_searcher": self.line_searcher}
 
     def _start(self, problem: Any, point: Any) -> DescentState:
-        state = DescentState(**vars(super()._start(problem, point)))
+        state = DescentState(**vars(super()._start(problem, point)), notes=self._notes)
         return replace(state, memory=self._remembered(problem, state))
 
     def _remembered(self, problem: Any, state: DescentState) -> Any:

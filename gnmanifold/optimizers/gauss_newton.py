@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -42,6 +43,7 @@ class GaussNewton(ModelDescent):
     Nocedal and Wright, Numerical Optimization, section 10.3; S. Cayci, arXiv 2412.14031v5, (6).
     """
 
+    _notes = MappingProxyType({"damping": None, "rank": None})
     _flat = (
         "the loss has no curvature above rounding at these predictions; start closer to the data "
         "or take GradientDescent"

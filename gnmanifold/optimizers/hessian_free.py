@@ -66,7 +66,8 @@ class HessianFree(DampedDescent):
 
     def _start(self, problem: Any, point: Any) -> DampedState:
         state = super()._start(problem, point)
-        return replace(state, memory=np.zeros(problem.model.num_parameters))
+        start = np.zeros(problem.model.num_parameters)
+        return replace(state, memory=start, notes={"inner": 0})
 
     def _propose(self, problem: Any, lin: Linearization, state: DampedState) -> Proposal:
         lam, b = state.damping.value, -covector(problem, lin)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -21,10 +22,11 @@ from gnmanifold.metrics.products import hessian_product
 from gnmanifold.optimizers.descent import DescentState, ModelDescent, covector
 from gnmanifold.optimizers.line_search import LineSearch
 from gnmanifold.optimizers.linear_model import EPS
-from gnmanifold.validation import first_nonfinite, one_of
+from gnmanifold.validation import first_nonfinite, one_of, positive_int
 
 HESSIANS = ("parameters", "riemannian")
-_RESIDUAL = 1e-12  # relative residual of the linear system where no matrix is formed
+_DENSE = 64  # parameters up to which a p x p matrix is formed whatever n
+_BACKWARD = 1e-10  # backward error of the linear system where no matrix is formed
 
 
 class Newton(ModelDescent):
@@ -36,13 +38,15 @@ class Newton(ModelDescent):
     included; the log counts the negative eigenvalues. `saddle_free=True` takes |H|, whose
     eigenvalues are the absolute ones, in parameters scaled to a unit diagonal: then every
     step descends and BackTracking() has an effect. Singular Hessians get a step of least norm in
-    those units. With p > n no p x p matrix is formed: SciPy's MINRES solves with products, where
-    there is no `saddle_free` and no count.
+    those units. With p > n, above 64 parameters, no p x p matrix is formed: SciPy's MINRES solves
+    with at most `max_inner` products to a backward error of 1e-10, without count of eigenvalues;
+    `saddle_free` does need the matrix.
     Raises ArgumentError for another kind of problem or settings, NotAnImmersionError for
     "riemannian" in a metric without connection.
     Nocedal and Wright, ch. 3; Dauphin et al., arXiv 1406.2572 (saddle_free).
     """
 
+    _notes = MappingProxyType({"negative": None})
     _flat = "the Hessian has no eigenvalue above rounding along it; start elsewhere"
 
     def __init__(
@@ -51,23 +55,25 @@ class Newton(ModelDescent):
         *,
         hessian: str = "parameters",
         saddle_free: bool = False,
+        max_inner: int = 1000,
         **limits: Any,
     ) -> None:
         super().__init__(line_searcher, **limits)
         self.hessian = one_of("hessian", hessian, HESSIANS)
         self.saddle_free = bool(saddle_free)
+        self.max_inner = positive_int("max_inner", max_inner)
 
     def _parameters(self) -> dict[str, Any]:
-        extra = {"hessian": self.hessian, "saddle_free": self.saddle_free}
-        return {**super()._parameters(), **extra}
+        names = ("hessian", "saddle_free", "max_inner")
+        return {**super()._parameters(), **{name: getattr(self, name) for name in names}}
 
     def _velocity(
         self, problem: Any, lin: Linearization, state: DescentState
     ) -> tuple[np.ndarray, DescentState]:
         slope = covector(problem, lin)
-        wide = lin.model.num_parameters > lin.model.num_outputs
+        wide = lin.model.num_parameters > max(lin.model.num_outputs, _DENSE)
         if wide and self.hessian == "parameters" and not self.saddle_free:
-            return -_krylov_solve(lin, problem.loss, slope), replace(
+            return -_krylov_solve(lin, problem.loss, slope, self.max_inner), replace(
                 state, notes={"negative": None}
             )
         if self.hessian == "parameters":
@@ -93,6 +99,7 @@ class FilteredNewton(ModelDescent):
     N. Boumal, When the Hessian is a proxy for its Gauss-Newton approximation, 2026.
     """
 
+    _notes = MappingProxyType({"kept": None})
     _flat = "the kept eigenvectors are orthogonal to it; keep more eigenvalues"
 
     def __init__(
@@ -139,14 +146,16 @@ def _solve(
     return frame @ (vectors[:, kept] @ (coordinates / divisors)), int(np.sum(values < -floor))
 
 
-def _krylov_solve(lin: Linearization, loss: Loss, slope: np.ndarray) -> Float[np.ndarray, " p"]:
+def _krylov_solve(
+    lin: Linearization, loss: Loss, slope: np.ndarray, max_inner: int
+) -> Float[np.ndarray, " p"]:
     """Solution of H a = slope by products, of least norm where H is singular."""
     p = lin.model.num_parameters
     operator = LinearOperator((p, p), matvec=lambda a: hessian_product(lin, loss, a.ravel()))
     size = float(np.linalg.norm(slope))
     if size == 0:
         return np.zeros(p)
-    solution, _ = minres(operator, slope / size, rtol=_RESIDUAL, maxiter=2 * p)
+    solution, _ = minres(operator, slope / size, rtol=_BACKWARD, maxiter=max_inner)
     return size * solution
 
 

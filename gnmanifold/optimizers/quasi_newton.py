@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 from typing import Any
 
 from gnmanifold.optimizers.descent import Descent, DescentState
@@ -41,6 +42,8 @@ class LBFGS(Descent):
     Raises ArgumentError unless memory is a positive integer.
     Huang, Gallivan and Absil, SIAM J. Optim. 25 (2015); Nocedal and Wright, algorithm 7.4.
     """
+
+    _notes = MappingProxyType({"pairs": 0})
 
     def __init__(
         self, line_searcher: LineSearch | None = None, *, memory: int = 10, **limits: Any
