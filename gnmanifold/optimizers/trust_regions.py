@@ -202,7 +202,9 @@ def _cauchy_length(problem: Any, state: State) -> float | None:
     """Length |g|³/<g, Hg> of the step to the minimum along the gradient, None if there is none."""
     image = problem.riemannian_hessian(state.point, state.gradient)
     curvature = float(problem.manifold.inner_product(state.point, state.gradient, image))
-    length = state.gradient_norm**3 / curvature if curvature > 0 else 0.0
+    if not 0 < curvature < np.inf:
+        return None
+    length = state.gradient_norm * (state.gradient_norm / np.sqrt(curvature)) ** 2
     return length if 0 < length < np.inf else None
 
 
