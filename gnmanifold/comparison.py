@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from itertools import chain, count
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from tqdm import tqdm
 
 from gnmanifold.errors import ArgumentError, GnmanifoldError
 from gnmanifold.linearization import Evaluations
+from gnmanifold.optimizers.base import Result
 from gnmanifold.problems import CompositeProblem
 
 _LEGEND = (
@@ -19,12 +21,19 @@ _LEGEND = (
     "products with J or Jᵀ without forming it, D²f directional second derivatives, fact.\n"
     "factorizations."
 )
+_COUNTS = {  # with the width of their columns
+    "values": 6,
+    "jacobians": 6,
+    "products": 7,
+    "second_derivatives": 7,
+    "factorizations": 6,
+}
 _SENTENCE = 60  # characters of a stop reason that the table shows
 
 
 @dataclass(frozen=True, eq=False)
 class Run:
-    """One run of a comparison; `costs` and `times` have an entry for each iteration logged.
+    """One run of a comparison; `steps`, `costs` and `times` are those of the iterations logged.
 
     `gradient_norm` is |Jᵀ∇g|, that of the parameters, or the optimizer's own where the problem is
     no CompositeProblem; `result` is what the optimizer returned, None where it raised an error.
@@ -37,6 +46,7 @@ class Run:
     seconds: float
     stopping_criterion: str
     evaluations: Evaluations | None = None
+    steps: tuple[int, ...] = ()
     costs: tuple[float, ...] = ()
     times: tuple[float, ...] = ()
     result: Any = None
@@ -65,24 +75,16 @@ class Comparison:
 
     def table(self) -> str:
         """Table of the runs: iterations, evaluations, time, cost, gradient norm, stop reason."""
-        width = max(len(run.name) for run in self.runs)
+        width = max(len("optimizer"), *(len(run.name) for run in self.runs))
         head = (
             f"{'optimizer':{width}s} {'cost':>13s} {'|∇h|':>8s} {'iter':>6s} {'f':>6s} {'J':>6s} "
             f"{'Jv':>7s} {'D²f':>7s} {'fact':>6s} {'s':>8s}  how it ended"
         )
         lines = [head, "-" * (len(head) + _SENTENCE - 12)]
         for run in self.runs:
-            used = run.evaluations
-            counts = "{:6d} {:6d} {:7d} {:7d} {:6d}".format(
-                *(0,) * 5
-                if used is None
-                else (
-                    used.values,
-                    used.jacobians,
-                    used.products,
-                    used.second_derivatives,
-                    used.factorizations,
-                )
+            counts = " ".join(
+                f"{'-' if run.evaluations is None else getattr(run.evaluations, name):>{size}}"
+                for name, size in _COUNTS.items()
             )
             lines.append(
                 f"{run.name:{width}s} {run.cost:13.6g} {run.gradient_norm:8.1e} "
@@ -128,15 +130,23 @@ def compare(
     `optimizers` is a sequence, or a mapping from the names that the table shows. An entry is an
     optimizer; (optimizer, problem) where it has a manifold of its own, for the same model and loss;
     or (optimizer, problem, options) with keywords for its `run`. `initial_point` may be parameters
-    (p,). Counts and times are those of the run alone. An optimizer that cannot start is a row with
-    the reason, and the others run.
+    (p,). Counts and times are those of the run alone. An optimizer that fails with an error is a
+    row with the reason, and the others run; Ctrl-C between or within pymanopt's own returns the
+    runs so far.
     Raises ArgumentError where there is nothing to compare or an entry cannot run.
     """
     entries = _entries(optimizers, problem)
     w = getattr(initial_point, "parameters", initial_point)
     runs = []
-    for name, (optimizer, posed, options) in tqdm(entries.items(), disable=not progress):
-        runs.append(_run(name, optimizer, posed, options, w))
+    with tqdm(entries.items(), disable=not progress) as bar:
+        for name, (optimizer, posed, options) in bar:
+            bar.set_description(name)
+            try:
+                runs.append(_run(name, optimizer, posed, options, w))
+            except KeyboardInterrupt:
+                if not runs:
+                    raise
+                break
     return Comparison(tuple(runs))
 
 
@@ -147,15 +157,13 @@ def _run(name: str, optimizer: Any, problem: Any, options: Mapping[str, Any], w:
     try:
         start = problem.manifold.as_point(w) if isinstance(problem, CompositeProblem) else w
         result = optimizer.run(problem, initial_point=start, **options)
-    except GnmanifoldError as error:
-        reason = f"Not started: {error}"
-        return Run(name, np.nan, np.nan, 0, time.time() - began, reason)
+    except (GnmanifoldError, ArithmeticError, ValueError, RuntimeError, TypeError) as error:
+        reason = f"Failed: {type(error).__name__}: {error}"
+        seconds = time.time() - began
+        return Run(name, np.nan, np.nan, 0, seconds, reason, _used(counts, before))
     seconds = time.time() - began
-    used = None
-    if counts is not None and before is not None:
-        old = asdict(before)
-        used = Evaluations(**{key: n - old[key] for key, n in asdict(counts).items()})
-    costs, times = _curve(result, began, seconds)
+    used = _used(counts, before)
+    steps, costs, times = _curve(result, began, seconds)
     return Run(
         name,
         float(result.cost),
@@ -164,22 +172,33 @@ def _run(name: str, optimizer: Any, problem: Any, options: Mapping[str, Any], w:
         seconds,
         str(result.stopping_criterion),
         used,
+        steps,
         costs,
         times,
         result,
     )
 
 
+def _used(counts: Evaluations | None, before: Evaluations | None) -> Evaluations | None:
+    if counts is None or before is None:
+        return None
+    old = asdict(before)
+    return Evaluations(**{key: n - old[key] for key, n in asdict(counts).items()})
+
+
 def _curve(
     result: Any, began: float, seconds: float
-) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Costs and times since the start; pymanopt's logs omit the end, that of TrustRegions all."""
+) -> tuple[tuple[int, ...], tuple[float, ...], tuple[float, ...]]:
+    """Iterations, costs and times; pymanopt's logs omit the end, that of TrustRegions all."""
     log = (result.log or {}).get("iterations") or {}
     costs = [float(cost) for cost in log.get("cost", ())]
     times = [float(moment) - began for moment in log.get("time", ())]
-    if not costs or costs[-1] != float(result.cost):
-        costs, times = [*costs, float(result.cost)], [*times, seconds]
-    return tuple(costs), tuple(times)
+    steps = [int(k) for k in log.get("iteration", range(len(costs)))]
+    if not isinstance(result, Result):
+        steps.append(int(result.iterations))
+        costs.append(float(result.cost))
+        times.append(seconds)
+    return tuple(steps), tuple(costs), tuple(times)
 
 
 def _gradient_norm(problem: Any, result: Any) -> float:
@@ -203,15 +222,23 @@ def _entries(
     for name, entry in named:
         optimizer, posed, options = entry, problem, dict[str, Any]()
         if isinstance(entry, tuple):
-            optimizer, posed, *rest = entry
-            options = rest[0] if rest else {}
+            optimizer, posed, options = (*entry, *(problem, options)[len(entry) - 1 :])[:3]
         if not hasattr(optimizer, "run") or isinstance(optimizer, type):
             raise ArgumentError(
                 f"expected optimizers, such as LevenbergMarquardt(), got {optimizer!r}"
             )
-        same = sum(1 for other in entries if other.partition(" #")[0] == str(name))
-        entries[f"{name} #{same + 1}" if same else str(name)] = (optimizer, posed, options)
+        if not hasattr(posed, "manifold") or not isinstance(options, Mapping):
+            raise ArgumentError(
+                "an entry is an optimizer, (optimizer, problem) or (optimizer, problem, options)"
+            )
+        entries[_free(str(name), entries)] = (optimizer, posed, options)
     return entries
+
+
+def _free(name: str, taken: Mapping[str, Any]) -> str:
+    """The name, or the first "name #k" that is not taken."""
+    candidates = chain([name], (f"{name} #{k}" for k in count(2)))
+    return next(each for each in candidates if each not in taken)
 
 
 def _name(entry: Any) -> str:
@@ -219,4 +246,6 @@ def _name(entry: Any) -> str:
 
 
 def _shortened(sentence: str) -> str:
+    """The beginning of a stop reason, of what it adds where it is the usual words and a reason."""
+    sentence = sentence.partition("Reason: ")[2] or sentence
     return sentence if len(sentence) <= _SENTENCE else sentence[: _SENTENCE - 1] + "…"

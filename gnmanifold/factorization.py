@@ -171,7 +171,7 @@ class _QRFactor(Factor):
         self._reflectors, self._tau = reflectors, tau
         self._length, self.full_rank = reflectors.shape
         self._triangle = np.asfortranarray(np.triu(reflectors[: self.full_rank]))
-        self.scale = _column_norms(self._triangle)
+        self.scale = column_norms(self._triangle)
         self.rank = _rank(self._triangle / self.scale, max(reflectors.shape))
 
     @cached_property
@@ -215,7 +215,7 @@ class _TruncatedFactor(Factor):
 
     def __init__(self, root: Root, rank: int) -> None:
         matrix = root.dense()
-        scale = _column_norms(matrix)
+        scale = column_norms(matrix)
         U, s, Vt = svd(matrix / scale, full_matrices=False, check_finite=False)
         self.rank, self.full_rank = rank, min(matrix.shape)
         self.zero_columns = np.flatnonzero(~matrix.any(axis=0))
@@ -318,8 +318,10 @@ def smallest_singular_value(matrix: Float[np.ndarray, "m p"]) -> float:
     """Last of the min(m, p) singular values; raises NonFiniteError."""
     with np.errstate(over="ignore", invalid="ignore"):
         gram = dsyrk(1.0, matrix if matrix.shape[0] <= matrix.shape[1] else matrix.T)
-    if first_nonfinite(gram) is not None:
-        raise NonFiniteError("a Jacobian whose singular values were asked for is not finite")
+    if first_nonfinite(gram) is not None:  # or its squares are not
+        if first_nonfinite(matrix) is not None:
+            raise NonFiniteError("a Jacobian whose singular values were asked for is not finite")
+        return float(svdvals(matrix, check_finite=False)[-1])
     smallest = eigvalsh(gram, lower=False, subset_by_index=(0, 0), check_finite=False)[0]
     # the Gram matrix knows squares to eps of the largest: below that ask the matrix itself
     if smallest > _GRAM_ACCURATE * np.trace(gram):
@@ -373,8 +375,9 @@ def _rank(triangle: np.ndarray, size: int) -> int:
     return int(np.sum(values > size * _EPS * values[0]))
 
 
-def _column_norms(triangle: np.ndarray) -> np.ndarray:
-    largest = np.max(np.abs(triangle), axis=0)
+def column_norms(matrix: np.ndarray) -> np.ndarray:
+    """Lengths of the columns, however large or small; one where a column is zero."""
+    largest = np.max(np.abs(matrix), axis=0)
     safe = np.where(largest > 0, largest, 1.0)
-    norms = safe * np.linalg.norm(triangle / safe, axis=0)
+    norms = safe * np.linalg.norm(matrix / safe, axis=0)
     return np.where(largest > 0, norms, 1.0)

@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 
 from gnmanifold.checks import SlopeCheck
 from gnmanifold.comparison import Comparison
+from gnmanifold.errors import ArgumentError
 from gnmanifold.flows import Trajectory
 
 # Okabe and Ito's palette, distinguishable with every kind of colour vision.
@@ -41,8 +42,8 @@ def plot_convergence(
 ) -> Figure:
     """Draw costs against iterations and against time, one line a run, on log axes.
 
-    Each run is a mapping with sequences "cost" and "time" (seconds since its start); `styles`
-    gives matplotlib's line properties by name.
+    Each run is a mapping with sequences "cost" and "time" (seconds since its start), and
+    "iteration" where those are not 0, 1, …; `styles` gives matplotlib's line properties by name.
     """
     styles = styles or {}
     figure = Figure(figsize=(11, 5.4), layout="constrained")
@@ -50,8 +51,8 @@ def plot_convergence(
     for index, (name, curve) in enumerate(curves.items()):
         style = {"color": COLORS[index % len(COLORS)], **styles.get(name, {})}
         costs = np.asarray(curve["cost"], dtype=float)
-        style.setdefault("markevery", 0.1)
-        left.plot(np.arange(len(costs)), costs, label=name, **style)
+        style.setdefault("markevery", 0.1 if len(costs) > 1 else 1)
+        left.plot(curve.get("iteration", range(len(costs))), costs, label=name, **style)
         right.plot(np.maximum(np.asarray(curve["time"], dtype=float), 1e-4), costs, **style)
     left.set(xlabel="iteration", ylabel=ylabel, xscale="symlog", yscale="log")
     left.set_xlim(0, None)
@@ -72,12 +73,15 @@ def plot_comparison(
     """
     shown = [run for run in comparison.runs if run.costs]
     finite = [cost for run in shown for cost in run.costs if np.isfinite(cost)]
+    if not finite:
+        raise ArgumentError("every run failed: there is no cost to draw")
     lowest = min(finite) if above is None else above
     smallest = floor * max(max(finite) - lowest, np.finfo(float).tiny)
-    curves = {
+    curves: dict[str, dict[str, Sequence[float]]] = {
         run.name: {
             "cost": [max(cost - lowest, smallest) for cost in run.costs],
             "time": list(run.times),
+            "iteration": list(run.steps),
         }
         for run in shown
     }
@@ -103,8 +107,10 @@ def plot_trajectories(trajectories: Mapping[str, Trajectory]) -> Figure:
         for index, (legend, flow) in enumerate(trajectories.items()):
             style = "-" if index < len(COLORS) else "--"
             values, color = getattr(flow, name), COLORS[index % len(COLORS)]
-            axes.plot(flow.times, values, style, color=color, label=legend)
-        axes.set(ylabel=label, yscale="log")
+            first = 1 if name == "distances" else 0  # zero at the start, which has no logarithm
+            axes.plot(flow.times[first:], values[first:], style, color=color, label=legend)
+        signed = any(np.min(getattr(flow, name)) < 0 for flow in trajectories.values())
+        axes.set(ylabel=label, yscale="linear" if signed else "log")
         axes.grid(visible=True, which="major", alpha=0.25)
     for axes in panels[2:]:
         axes.set_xlabel("time t of the flow")

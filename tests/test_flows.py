@@ -404,7 +404,90 @@ def test_schedules_refuse_what_they_cannot_use():
         integrate(posed(model, loss), w, 1.0, damping=CurvatureAware())
 
 
+def test_damping_of_a_softmax_with_a_prior():
+    """Its root has as many rows as outputs: (17), and ρ = 0, see the kernel and nothing else."""
+    rng = np.random.default_rng(0)
+    net = gn.FeedforwardNetwork(rng.standard_normal((4, 3)), 12, outputs=3, rng=rng)
+    loss, w = gn.StronglyConvex(gn.Softmax([0, 1, 2, 1], 3), 0.2), net.initial_parameters
+    lin, J = gn.Linearization(net, w), net.jacobian(w)
+    A = np.column_stack([loss.hessian_product(lin.psi, e) for e in np.eye(12)])
+    values, vectors = np.linalg.eigh(A)
+    root = (vectors * np.sqrt(values)) @ vectors.T
+    smallest = np.linalg.eigvalsh(root @ J @ J.T @ root)[0]
+    rho = CurvatureAware("curvature", 2.0).rho(lin, loss)
+    assert rho == pytest.approx(2 * smallest / (1 + 2 * smallest), rel=1e-8)
+    metric = gn.GeneralizedGaussNewtonMetric(loss, 0.5)
+    flow = integrate(posed(net, loss, metric), w, 1.0, method="dop853", damping=0.0)
+    gradients = np.array([loss.gradient(psi) for psi in flow.outputs])
+    np.testing.assert_allclose(
+        gradients, np.exp(-flow.times)[:, None] * gradients[0], rtol=0, atol=1e-8
+    )
+
+
 # what can go wrong
+
+
+def test_a_flow_that_ends_early_records_where():
+    model = gn.CallableModel(np.sqrt, 1, jacobian=lambda w: np.diag(0.5 / np.sqrt(w)))
+    problem = posed(model, gn.SquaredError([-1.0]), gn.GaussNewtonMetric())
+    times = []
+    for every in (1, 7, 1000):
+        flow = integrate(problem, np.array([1.0]), 5.0, step=0.01, every=every)
+        assert not flow.finished
+        times.append(flow.times[-1])
+    assert times[0] == times[1] == times[2] > 0
+
+
+def test_reasons_of_the_integrators_are_the_models():
+    def f(w):
+        if w[0] < 0.3:
+            raise ValueError("the pump cannot run dry")
+        return w
+
+    model = gn.CallableModel(f, 1, jacobian=lambda w: np.eye(1))
+    problem = posed(model, gn.SquaredError([0.0]), gn.GaussNewtonMetric())
+    for method in ("euler", "rk45", "dop853"):
+        flow = integrate(problem, np.array([1.0]), 5.0, method=method)
+        assert flow.end.endswith("the pump cannot run dry")
+        assert 0.3 <= flow.parameters[-1][0] < 1.0
+
+
+def test_a_flat_start_stays():
+    model = gn.AutogradModel(lambda w: anp.array([w[0] ** 2, w[1] ** 2, w[0] * w[1]]), 2)
+    for metric in (gn.EuclideanMetric(), gn.GaussNewtonMetric(0.5)):
+        problem = posed(model, gn.SquaredError(np.ones(3)), metric)
+        for method in ("euler", "dop853"):
+            flow = integrate(problem, np.zeros(2), 1.0, method=method, step=0.5)
+            assert flow.finished
+            assert flow.stability_limit == np.inf
+            np.testing.assert_array_equal(flow.parameters[-1], 0)
+
+
+def test_short_times_and_long_steps():
+    model, y, w = wide_network()
+    problem = posed(model, gn.SquaredError(y))
+    flow = integrate(problem, w, 1e-12, damping=0.0)
+    assert flow.times[-1] == 1e-12
+    limit = integrate(problem, w, 0.01, damping=1.0).stability_limit
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # the only step is a short one
+        integrate(problem, w, limit / 2, step=2 * limit, damping=1.0)
+
+
+def test_parameters_of_small_size_are_followed_too():
+    """Tolerances are relative: a parameter that starts at zero and stays below 1e-9."""
+    t = np.linspace(0.1, 1, 5)
+    model = gn.CallableModel(
+        lambda w: np.sinh(1e10 * w[0] * t),
+        1,
+        jacobian=lambda w: (1e10 * t * np.cosh(1e10 * w[0] * t))[:, None],
+    )
+    problem = posed(model, gn.SquaredError(np.sinh(2 * t)), gn.GaussNewtonMetric())
+    loose, tight = (
+        integrate(problem, np.zeros(1), 2.0, method="dop853", rtol=rtol).parameters[-1]
+        for rtol in (1e-9, 1e-12)
+    )
+    np.testing.assert_allclose(loose, tight, rtol=1e-7)
 
 
 def test_bad_arguments():

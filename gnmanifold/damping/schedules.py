@@ -131,8 +131,8 @@ class Switch(DampingSchedule):
     threshold: float | None = None
 
     def __post_init__(self) -> None:
-        for schedule in (self.first, self.then):
-            as_schedule(schedule)
+        object.__setattr__(self, "first", as_schedule(self.first))
+        object.__setattr__(self, "then", as_schedule(self.then))
         if not callable(self.when):
             fraction("when", self.when)
 

@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Float
 from numpy.typing import ArrayLike
 from scipy.integrate import DOP853, RK45
-from scipy.sparse.linalg import LinearOperator, eigsh
+from scipy.sparse.linalg import ArpackError, LinearOperator, eigsh
 from tqdm import tqdm
 
 from gnmanifold.damping import DampingSchedule
@@ -27,10 +27,15 @@ from gnmanifold.metrics import (
     LocalMetric,
 )
 from gnmanifold.problems import CompositeProblem, require_composite
-from gnmanifold.validation import as_vector, one_of, positive, positive_int
+from gnmanifold.validation import one_of, positive, positive_int
 
 SOLVERS = {"rk45": RK45, "dop853": DOP853}
 METHODS = ("euler", *SOLVERS)
+_BAR = (
+    "{desc}: {percentage:3.0f}%|{bar}| t = {n:.4g} of {total:.4g} [{elapsed}<{remaining}{postfix}]"
+)
+_ERRORS = (GnmanifoldError, ArithmeticError, ValueError, RuntimeError)
+_AT_REST = 1e-10  # of the largest parameter: size of one that is zero and does not move
 _INTERRUPTED = "Stopped: interrupted by the user; the flow so far is returned."
 _FAILED = "Stopped at t = {:.6g}: {}"
 
@@ -55,10 +60,11 @@ def integrate(
     G is the metric of the problem's manifold; `damping`, ρ or a schedule of gnmanifold.damping,
     takes the place of its own ρ, where ρ = 0 with p > n gives the velocity of least norm. Constant
     ρ is (6): G = (1-ρ) JᵀJ + ρ α² I. For p > n the work is done in n x n arithmetic. `method`
-    "euler" takes steps w <- w + `step` ẇ, those of the optimizers with ConstantStep; "rk45" and
-    "dop853" are SciPy's, with relative tolerance `rtol`. Each `every`-th step is recorded;
-    `eigenvalues=False` leaves λ_min out. Where the flow cannot be followed, or Ctrl-C ends it, the
-    trajectory up to there is returned and says so.
+    "euler" takes steps w <- w + `step` ẇ, those of descent in the metric with ConstantStep; "rk45"
+    and "dop853" are SciPy's, with tolerance `rtol` relative to |w_i| (1e-3 of that to |w_i(0)|).
+    Each `every`-th step is recorded, and the last one; `eigenvalues=False` leaves λ_min out, which
+    needs a Jacobian. A ball of the manifold is not looked at: see Trajectory.exit_time. Where the
+    flow cannot be followed, or Ctrl-C ends it, the trajectory up to there is returned and says so.
     Raises ArgumentError, ShapeError or NonFiniteError for bad arguments and starting points; warns
     UnstableStepWarning for Euler's method with a step above the stability limit.
     S. Cayci, arXiv 2412.14031v5, (6), (7); E. Hairer, S. P. Norsett and G. Wanner.
@@ -73,14 +79,16 @@ def integrate(
     flow = _start(problem, w0, damping)
     recorder = _Recorder(flow, every, bool(eigenvalues))
     limit = stability_limit(flow.at(flow.start), problem)
-    if method == "euler" and step >= limit:
+    if method == "euler" and min(step, t_final) >= limit:
         _warn(step, limit)
-    with tqdm(total=float(t_final), unit="t", desc=method, disable=not progress) as bar:
-        recorder.bar = bar
+    with tqdm(
+        total=float(t_final), desc=method, disable=not progress, bar_format=_BAR
+    ) as recorder.bar:
         if method == "euler":
             end = _euler(flow, recorder, t_final, step)
         else:
-            end = _runge_kutta(flow, recorder, SOLVERS[method], t_final, rtol)
+            end = _runge_kutta(flow, recorder, SOLVERS[method], t_final, rtol, limit)
+        recorder.close()
     used = {name: n - before[name] for name, n in asdict(counts).items()}
     return recorder.trajectory(method, limit, end, Evaluations(**used))
 
@@ -99,9 +107,14 @@ class Flow:
     """The vector field -G(w)⁻¹Jᵀ∇g of a problem, damped by a schedule; it knows its last point."""
 
     problem: CompositeProblem
-    start: Vector
+    first: Linearization
     schedule: DampingSchedule | None
     last: Here | None = None
+
+    @property
+    def start(self) -> Vector:
+        """Parameters that the flow starts at."""
+        return self.first.w
 
     def at(self, w: Vector) -> Here:
         """Point of the flow; raises where there is none."""
@@ -110,7 +123,10 @@ class Flow:
         return self.last
 
     def _there(self, w: Vector) -> Here:
-        lin, loss = self._linearization(w), self.problem.loss
+        lin, loss = self.first, self.problem.loss
+        if not np.array_equal(w, lin.w):
+            counts = self.problem.manifold.evaluations
+            lin = Linearization(self.problem.model, w, counts=counts)
         metric: Any = self.problem.manifold.metric
         with np.errstate(all="ignore"):  # what is not finite raises an error of its own
             require_finite(lin.w, lin.psi)
@@ -122,9 +138,6 @@ class Flow:
             velocity = -local.gradient(loss.gradient(lin.psi))
         require_finite(velocity, None)
         return Here(local, rho, velocity)
-
-    def _linearization(self, w: Vector) -> Linearization:
-        return Linearization(self.problem.model, w, counts=self.problem.manifold.evaluations)
 
 
 def stability_limit(here: Here, problem: CompositeProblem) -> float:
@@ -150,7 +163,15 @@ def _largest_eigenvalue(product: Callable[[np.ndarray], np.ndarray], size: int) 
         return float(np.linalg.eigvalsh(np.column_stack([product(e) for e in np.eye(size)]))[-1])
     operator = LinearOperator((size, size), matvec=product, dtype=np.float64)
     start = np.random.default_rng(0).standard_normal(size)
-    values = eigsh(operator, k=1, which="LA", v0=start, tol=1e-8, return_eigenvectors=False)
+    if not np.any(product(start)):
+        return 0.0
+    try:
+        values = eigsh(operator, k=1, which="LA", v0=start, tol=1e-8, return_eigenvectors=False)
+    except ArpackError:  # no convergence: the power method gets as close as that matters
+        for _ in range(100):
+            image = product(start)
+            start = image / np.linalg.norm(image)
+        return float(np.linalg.norm(product(start)))
     return float(values[0])
 
 
@@ -158,19 +179,16 @@ def _start(
     problem: CompositeProblem, w0: ArrayLike, damping: DampingSchedule | float | None
 ) -> Flow:
     """Flow with the schedule of a run that starts at w0."""
-    w = as_vector("w0", getattr(w0, "parameters", w0), problem.model.num_parameters)
+    lin = problem.manifold.at(problem.manifold.as_point(w0)).lin
     if damping is None:
-        return Flow(problem, w, None)
+        return Flow(problem, lin, None)
     metric = problem.manifold.metric
     if not isinstance(metric, GaussNewtonMetric | GeneralizedGaussNewtonMetric):
         raise ArgumentError(
             "a damping in [0, 1] is for GaussNewtonMetric, GeneralizedGaussNewtonMetric and "
             f"FisherMetric; the manifold has {metric}"
         )
-    flow = Flow(problem, w, as_schedule(damping))
-    lin = flow._linearization(w)
-    flow.schedule = as_schedule(damping).start(lin, problem.loss)
-    return flow
+    return Flow(problem, lin, as_schedule(damping).start(lin, problem.loss))
 
 
 @dataclass(eq=False)
@@ -182,6 +200,7 @@ class _Recorder:
     eigenvalues: bool
     bar: Any = None
     steps: int = 0
+    passed: tuple[float, Here] | None = None
     rows: list[tuple[Any, ...]] = field(default_factory=list)
     pieces: list[Piece] = field(default_factory=list)
 
@@ -190,11 +209,21 @@ class _Recorder:
         """Time of the last record."""
         return float(self.rows[-1][0]) if self.rows else 0.0
 
-    def add(self, t: float, here: Here, last: bool) -> None:
-        """Record a step where its turn has come or it is the last one."""
-        turn, self.steps = self.steps % self.every == 0 or last, self.steps + 1
-        if not turn:
-            return
+    def add(self, t: float, here: Here) -> None:
+        """Pass a point, and record it where its turn has come."""
+        self.passed = t, here
+        if self.steps % self.every == 0:
+            self.close()
+        self.steps += 1
+
+    def close(self) -> None:
+        """Record the last point passed, unless it is recorded."""
+        if self.passed is not None:
+            with np.errstate(all="ignore"):
+                self._record(*self.passed)
+            self.passed = None
+
+    def _record(self, t: float, here: Here) -> None:
         lin, local = here.local.lin, here.local
         cost = float(self.flow.problem.loss.value(lin.psi))
         distance = float(np.linalg.norm(lin.w - self.flow.start))
@@ -231,50 +260,61 @@ class _Recorder:
 def _euler(flow: Flow, recorder: _Recorder, t_final: float, step: float) -> str:
     """Steps w <- w + dt ẇ, the last one shorter where t_final is no multiple; why it ends."""
     w, t = flow.start, 0.0
-    steps = int(np.ceil(t_final / step - 1e-9))
+    steps = max(1, int(np.ceil(t_final / step - 1e-9)))
+    recorder.add(t, flow.at(w))
     try:
-        for k in range(steps + 1):
+        for k in range(steps):
             here = flow.at(w)
-            recorder.add(t, here, last=k == steps)
             following = min((k + 1) * step, t_final) if k + 1 < steps else t_final
             # whole steps are the numbers that an optimizer takes, free of the rounding of the times
             dt = step if abs(following - t - step) <= 1e-9 * step else following - t
             with np.errstate(over="ignore", invalid="ignore"):
                 w = w + dt * here.velocity
             t = following
+            recorder.add(t, flow.at(w))
     except KeyboardInterrupt:
         return _INTERRUPTED
-    except (GnmanifoldError, ArithmeticError, np.linalg.LinAlgError) as error:
+    except _ERRORS as error:
         return _FAILED.format(t, error)
     return FINISHED
 
 
-def _runge_kutta(flow: Flow, recorder: _Recorder, solver: Any, t_final: float, rtol: float) -> str:
+def _runge_kutta(
+    flow: Flow, recorder: _Recorder, solver: Any, t_final: float, rtol: float, limit: float
+) -> str:
     """Steps of one of SciPy's solvers, kept with their interpolants; why it ends."""
     trouble = "the integrator could not take a step"
 
     def velocity(_: float, w: np.ndarray) -> np.ndarray:
         nonlocal trouble
+        if not np.all(np.isfinite(w)):  # after a stage that failed
+            return np.full_like(w, np.nan)
         try:
             return flow.at(w).velocity
-        except (GnmanifoldError, ArithmeticError, np.linalg.LinAlgError) as error:
+        except _ERRORS as error:
             trouble = str(error)
             return np.full_like(w, np.nan)  # which makes the solver try a shorter step
 
     here = flow.at(flow.start)
-    scale = float(np.max(np.abs(flow.start))) or 1.0
+    recorder.add(0.0, here)
+    sizes = np.maximum(np.abs(flow.start), min(t_final, limit) * np.abs(here.velocity))
+    floor = 1e-3 * rtol * np.maximum(sizes, max(_AT_REST * np.max(sizes), np.finfo(float).tiny))
+    t = 0.0
     try:
-        recorder.add(0.0, here, last=False)
         with np.errstate(all="ignore"):
-            run = solver(velocity, 0.0, flow.start, t_final, rtol=rtol, atol=1e-3 * rtol * scale)
+            run = solver(velocity, 0.0, flow.start, t_final, rtol=rtol, atol=floor)
             while run.status == "running":
                 run.step()
                 if run.status == "failed":
-                    return _FAILED.format(run.t, trouble)
-                recorder.add(run.t, flow.at(run.y), last=run.status == "finished")
-                recorder.pieces.append(Piece(run.t_old, run.t, run.dense_output()))
+                    return _FAILED.format(t, trouble)
+                here = flow.at(run.y)
+                recorder.pieces.append(Piece(t, run.t, run.dense_output()))
+                recorder.add(run.t, here)
+                t = run.t
     except KeyboardInterrupt:
         return _INTERRUPTED
+    except _ERRORS as error:
+        return _FAILED.format(t, error)
     return FINISHED
 
 

@@ -69,12 +69,13 @@ class Trajectory:
         for begin, end, value in self._segments():
             if begin <= t <= end:
                 return value(t)
-        return self.parameters[0].copy()
+        return self.parameters[-1].copy()
 
     def exit_time(self, radius: float, center: ArrayLike | None = None) -> float:
         """First time with |w(t) - center| >= radius, infinity where that is not reached.
 
-        `center` is w(0) without it. An excursion between two steps of the integrator is not seen.
+        `center` is w(0) without it. Excursions between two steps of a Runge-Kutta method, or two
+        records of Euler's, are not seen.
         Raises ArgumentError unless radius > 0.
         """
         positive("radius", radius)
@@ -84,9 +85,7 @@ class Trajectory:
             return 0.0
         for begin, end, value in self._segments():
             if np.linalg.norm(value(end) - middle) >= radius:
-                return float(
-                    brentq(lambda t: np.linalg.norm(value(t) - middle) - radius, begin, end)  # noqa: B023
-                )
+                return _crossing(value, begin, end, middle, radius)
         return np.inf
 
     def _segments(self) -> Iterator[tuple[float, float, Callable[[float], np.ndarray]]]:
@@ -105,3 +104,13 @@ class Trajectory:
             f"Trajectory({self.method!r}, {len(self.times)} records to t = {self.times[-1]:.6g}, "
             f"cost {self.costs[0]:.6g} to {self.costs[-1]:.6g}, end={self.end!r})"
         )
+
+
+def _crossing(
+    value: Callable[[float], Any], begin: float, end: float, middle: np.ndarray, radius: float
+) -> float:
+    def excess(t: float) -> float:
+        return float(np.linalg.norm(value(t) - middle)) - radius
+
+    # a crossing within rounding of the beginning belongs to the step before
+    return begin if excess(begin) >= 0 else float(brentq(excess, begin, end))

@@ -51,15 +51,24 @@ class Softmax(Loss):
         return (change * _centred(pi, first) - pi * mixed).reshape(v.shape)
 
     def _root(self, psi: np.ndarray, columns: np.ndarray, shift: float) -> np.ndarray:
+        if shift > 0:
+            return (self._shifted(psi, shift) @ self._blocks(columns)).reshape(columns.shape)
         pi = self._probability(psi)[:, :, None]
-        root = (np.sqrt(pi) * _centred(pi, self._blocks(columns))).reshape(columns.shape)
-        return np.concatenate([root, np.sqrt(shift) * columns]) if shift > 0 else root
+        return (np.sqrt(pi) * _centred(pi, self._blocks(columns))).reshape(columns.shape)
 
     def _transpose(self, psi: np.ndarray, r: np.ndarray, shift: float) -> np.ndarray:
+        if shift > 0:
+            return (self._blocks(r).swapaxes(1, 2) @ self._shifted(psi, shift)).ravel()
         pi = self._probability(psi)
-        rooted = np.sqrt(pi) * self._logits(r[: psi.size])
-        product = (rooted - pi * np.sum(rooted, axis=1, keepdims=True)).ravel()
-        return product + np.sqrt(shift) * r[psi.size :] if shift > 0 else product
+        rooted = np.sqrt(pi) * self._logits(r)
+        return (rooted - pi * np.sum(rooted, axis=1, keepdims=True)).ravel()
+
+    def _shifted(self, psi: np.ndarray, shift: float) -> np.ndarray:
+        """Square roots (N, k, k) of diag(π) - ππᵀ + shift I for the samples, by eigenvalues."""
+        pi = self._probability(psi)
+        hessians = pi[:, :, None] * (np.eye(self.num_classes) - pi[:, None, :])
+        values, vectors = np.linalg.eigh(0.5 * (hessians + hessians.swapaxes(1, 2)))
+        return np.sqrt(np.maximum(values, 0) + shift)[:, :, None] * vectors.swapaxes(1, 2)
 
     def _residual(self, psi: np.ndarray, gradient: np.ndarray, shift: float) -> np.ndarray:
         if shift > 0:  # the shortest one, which stays small where probabilities underflow

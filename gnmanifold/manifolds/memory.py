@@ -16,11 +16,12 @@ from gnmanifold.validation import RandomState, as_generator, as_vector, one_of, 
 
 
 class ModelManifold:
-    """A model with a metric, which remembers the last linearization and the last value.
+    """A model with a metric, which remembers the last two linearizations and the last value.
 
-    pymanopt passes nothing but points and asks for the metric 3 to 33 times at each, so that one
-    slot serves: the linearization last built, found again by its parameters. A trial point of a
-    line search needs its value alone and does not push it out. `evaluations` counts the work.
+    pymanopt passes nothing but points and asks for the metric 3 to 33 times at each; transports
+    between two points ask for both. The linearizations are found again by their parameters. A trial
+    point of a line search needs its value alone and does not push them out. `evaluations` counts
+    the work.
     """
 
     def __init__(
@@ -42,7 +43,7 @@ class ModelManifold:
             raise ArgumentError(f"retraction must be 'first_order' for {metric}")
         self.evaluations = Evaluations()
         self._rng = as_generator(rng)
-        self._slot: LocalMetric | None = None
+        self._slots: tuple[LocalMetric, ...] = ()
         self._value: tuple[np.ndarray, np.ndarray] | None = None
         if typical_dist is not None:
             positive("typical_dist", typical_dist)
@@ -73,22 +74,25 @@ class ModelManifold:
         self._suggested_dist = value if np.isfinite(value) and value > 0 else None
 
     def _recall(self, w: np.ndarray, psi: np.ndarray | None = None) -> LocalMetric:
-        """Local metric at w, from the slot if it is there, else new and not remembered."""
-        if self._slot is not None and np.array_equal(self._slot.lin.w, w):
-            return self._slot
+        """Local metric at w, a remembered one if it is there, else new and not remembered."""
+        for local in self._slots:
+            if np.array_equal(local.lin.w, w):
+                return local
         if psi is None and self._value is not None and np.array_equal(self._value[0], w):
             psi = self._value[1]
         return self.metric.at(Linearization(self.model, w, psi, self.evaluations))
 
     def _remember(self, w: np.ndarray, psi: np.ndarray | None = None) -> LocalMetric:
-        self._slot = self._recall(w, psi)
-        return self._slot
+        local = self._recall(w, psi)
+        if not self._slots or self._slots[0] is not local:
+            self._slots = (local, *self._slots[:1])
+        return local
 
     def _predict(self, w: np.ndarray) -> Float[np.ndarray, " n"]:
         """Value f(w), finite or not, computed once for the last w."""
-        slot = self._slot
-        if slot is not None and slot.lin.has_psi and np.array_equal(slot.lin.w, w):
-            return slot.lin.psi
+        for local in self._slots:
+            if local.lin.has_psi and np.array_equal(local.lin.w, w):
+                return local.lin.psi
         if self._value is None or not np.array_equal(self._value[0], w):
             lin = Linearization(self.model, w, counts=self.evaluations)
             self._value = lin.w, evaluate(lin)

@@ -7,7 +7,7 @@ from functools import cached_property
 
 import numpy as np
 from jaxtyping import Float
-from scipy.sparse.linalg import ArpackNoConvergence, LinearOperator, eigsh
+from scipy.sparse.linalg import ArpackError, ArpackNoConvergence, LinearOperator, eigsh
 
 from gnmanifold.errors import ArgumentError, IndefiniteError, NonFiniteError, ShapeError
 from gnmanifold.linearization import Linearization
@@ -108,11 +108,13 @@ class FilteredHessianTensor(LocalMetric):
             return eigsh(
                 operator, k=count, which="LA", v0=start, ncv=min(p, max(2 * count + 1, 40))
             )
-        except ArpackNoConvergence as error:
+        except ArpackNoConvergence as error:  # a kind of ArpackError
             raise NonFiniteError(
                 f"Lanczos' method found {len(error.eigenvalues)} of the {count} largest "
                 "eigenvalues of the Hessian only: keep fewer"
             ) from None
+        except ArpackError:  # of a Hessian that is zero
+            raise IndefiniteError(0.0, "its largest eigenvalue") from None
 
     def _floor(self, values: np.ndarray) -> float:
         """Eigenvalue below which none is kept."""

@@ -33,7 +33,7 @@ class KroneckerFactoredMetric(Metric):
     linear network with squared error, and then the whole of it for a single trained layer.
     `split` "factored" damps the two factors with π sqrt(λ/N) and sqrt(λ/N)/π, π² the ratio of
     their mean eigenvalues, as Martens and Grosse do; "exact" adds λ I to their product.
-    It serves descent and flows of FeedforwardNetwork and Scaled ones.
+    It serves descent and flows of FeedforwardNetwork, Scaled, Centered and Weighted too.
     Raises ArgumentError for other models and settings out of range, RankDeficientError where a
     block is singular without damping.
     J. Martens and R. Grosse, arXiv 1503.05671.

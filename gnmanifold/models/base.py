@@ -96,7 +96,7 @@ class Model(ABC):
         """
         raise ArgumentError(
             f"{type(self).__name__} has no layers: the Kronecker-factored metric and KFAC are for "
-            "FeedforwardNetwork, alone or in Scaled"
+            "FeedforwardNetwork, alone or in Scaled, Centered or Weighted"
         )
 
     @property

@@ -238,10 +238,10 @@ class FeedforwardNetwork(Model):
         return float(np.sqrt(self.c_sigma / width)) if self.normalization == "ntk" else 1.0
 
     def _forward(self, w: ArrayLike, order: int) -> _Pass:
-        last = self._last
+        w, last = self._parameters("w", w), self._last
         if last is not None and last[1] >= order and np.array_equal(last[0], w):
             return last[2]
-        w = frozen(np.asarray(w, dtype=np.float64))  # the layers are views of it
+        w = frozen(w)  # the layers are views of it
         weights = self._layers("w", w)
         run = _Pass(weights, [self.inputs], [], [])
         for weight in weights[:-1]:
@@ -249,6 +249,7 @@ class FeedforwardNetwork(Model):
             derived = self.activation.derivatives(run.states[-1] @ weight.T, order)
             parts = derived if gain == 1.0 else [gain * part for part in derived]
             for collected, part in zip((run.states, run.slopes, run.bends), parts, strict=False):
+                part.flags.writeable = False
                 collected.append(part)
         self._last = w, order, run
         return run

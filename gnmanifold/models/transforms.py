@@ -50,6 +50,13 @@ class _Rows(Model):
     def weighted_hessian(self, w: ArrayLike, z: ArrayLike, a: ArrayLike) -> Float[np.ndarray, " p"]:
         return self.model.weighted_hessian(w, self._factors * self._outputs("z", z), a)
 
+    def layers(self, w: ArrayLike) -> Layers:
+        factors = np.broadcast_to(self._factors, self.num_outputs)
+        return [
+            (inputs, factors.reshape(*deltas.shape[:2], 1) * deltas)
+            for inputs, deltas in self.model.layers(w)
+        ]
+
 
 class Scaled(_Rows):
     """The model α f; its `scale` is α times that of f.
@@ -61,9 +68,6 @@ class Scaled(_Rows):
         self.alpha = positive("alpha", alpha)
         super().__init__(model, self.alpha)
         self.scale = self.alpha * model.scale
-
-    def layers(self, w: ArrayLike) -> Layers:
-        return [(inputs, self.alpha * deltas) for inputs, deltas in self.model.layers(w)]
 
 
 class Weighted(_Rows):

@@ -24,6 +24,8 @@ class Adam(ModelDescent):
     Kingma and Ba, arXiv 1412.6980.
     """
 
+    _flat = "the squares of the gradient overflow; rescale the model"
+
     def __init__(
         self,
         step: float = 1e-3,

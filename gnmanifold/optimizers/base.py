@@ -46,6 +46,10 @@ class StopReason(str, Enum):
         "Stopped: no step that changes the parameters decreases the cost: rounding hides further "
         "decrease, or derivatives are wrong (check_gradient)."
     )
+    OVERFLOW = (
+        "Stopped: the step leads where the cost is not finite; the best point so far is returned. "
+        "Take a damping that adapts, or a line search."
+    )
     ITERATIONS = (
         "Stopped: max_iterations reached; the last point is returned, the log has the rest."
     )
@@ -60,7 +64,10 @@ class StopReason(str, Enum):
 
 
 _UNFINISHED = (
+    StopReason.STEP,
     StopReason.DIVERGED,
+    StopReason.REFUSED,
+    StopReason.OVERFLOW,
     StopReason.TIME,
     StopReason.EVALUATIONS,
     StopReason.CRITERION,
@@ -193,6 +200,7 @@ class Optimizer(HostOptimizer):
                 bar.set_postfix_str(f"cost {state.cost:.6g}", refresh=False)
                 state, end = self._advance(problem, state, clock, callback, printer)
                 bar.update(end is None)
+            bar.total = bar.n
         final = best if end.reason in _UNFINISHED else state
         if self._verbosity >= 1:
             print_list([end.sentence])

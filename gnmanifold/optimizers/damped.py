@@ -13,11 +13,14 @@ from jaxtyping import Float
 from gnmanifold.damping import UNDAMPED, Damping, DampingRule, Nielsen, TrustRadius
 from gnmanifold.errors import ArgumentError, GnmanifoldError
 from gnmanifold.linearization import Linearization
+from gnmanifold.metrics.products import gauss_newton_product
 from gnmanifold.optimizers.base import Optimizer, State, StopReason
+from gnmanifold.optimizers.descent import covector
 from gnmanifold.optimizers.linear_model import EPS
 from gnmanifold.problems import require_composite
 
 _ACCEPTED = 1e-4  # gain ratio above which a step is taken
+_HIDDEN = 10.0  # rounding errors of the cost below which no decrease is to be seen
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,6 +51,7 @@ class Proposal:
     memory: Any = None
     taken: Any = None
     notes: Mapping[str, Any] = field(default_factory=dict)
+    trial: tuple[Any, float] | None = None  # where the step leads and the cost there, if known
 
 
 class DampedDescent(Optimizer):
@@ -88,7 +92,7 @@ class DampedDescent(Optimizer):
         tangent = problem.manifold.tangent(local, proposal.velocity)
         length = float(np.linalg.norm(proposal.velocity))
         state = replace(state, iteration=state.iteration + 1, notes=proposal.notes)
-        candidate, cost = self._try(problem, state.point, tangent)
+        candidate, cost = proposal.trial or self._try(problem, state.point, tangent)
         ratio = (state.cost - cost) / proposal.predicted if proposal.predicted > 0 else -np.inf
         if np.isfinite(cost) and (ratio > _ACCEPTED or not self.damping.adaptive):
             moved = replace(
@@ -104,18 +108,27 @@ class DampedDescent(Optimizer):
             there = self._at(problem, moved)
             if not there.failure or cost == 0 or not self.damping.adaptive:
                 return there
-        return self._refused(state, local.lin, proposal, float(ratio))
+        return self._refused(problem, state, local.lin, proposal, float(ratio))
 
     def _refused(
-        self, state: DampedState, lin: Linearization, proposal: Proposal, ratio: float
+        self,
+        problem: Any,
+        state: DampedState,
+        lin: Linearization,
+        proposal: Proposal,
+        ratio: float,
     ) -> DampedState:
         """The same point with more damping, or the end where a step cannot help."""
-        step = np.abs(proposal.velocity)
-        after = replace(state, accepted=False, ratio=ratio, memory=proposal.memory)
-        if np.all(step <= EPS * np.abs(lin.w)) or not self.damping.adaptive:
-            return replace(after, end=StopReason.REFUSED)
-        if proposal.predicted <= EPS * abs(state.cost):
-            return replace(after, end=StopReason.ROUNDING)
+        step, after = (
+            np.abs(proposal.velocity),
+            replace(state, accepted=False, ratio=ratio, memory=proposal.memory),
+        )
+        if not self.damping.adaptive:
+            return replace(after, end=StopReason.OVERFLOW)
+        hidden = 0 <= proposal.predicted <= EPS * abs(state.cost)
+        if hidden or np.all(step <= EPS * np.abs(lin.w)):
+            rounding = _cauchy_decrease(problem, lin) <= _HIDDEN * _noise(problem, lin)
+            return replace(after, end=StopReason.ROUNDING if rounding else StopReason.REFUSED)
         length = float(np.linalg.norm(proposal.velocity))
         return replace(after, damping=self.damping.rejected(state.damping, length))
 
@@ -130,3 +143,21 @@ class DampedDescent(Optimizer):
     def _stop(self, state: State, clock: Any) -> StopReason | None:
         assert isinstance(state, DampedState)
         return state.end or super()._stop(state, clock)
+
+
+def _cauchy_decrease(problem: Any, lin: Linearization) -> float:
+    """Decrease of the cost that a step along the gradient promises in the Gauss-Newton model."""
+    slope = covector(problem, lin)
+    size = float(np.linalg.norm(slope))
+    if size == 0:
+        return 0.0
+    unit = slope / size
+    curvature = float(unit @ gauss_newton_product(lin, problem.loss, unit))
+    return 0.5 * size * (size / curvature) if curvature > 0 else np.inf
+
+
+def _noise(problem: Any, lin: Linearization) -> float:
+    """Rounding error of the cost, from its own size and that of the predictions."""
+    z = problem.loss.gradient(lin.psi)
+    moved = float(np.linalg.norm(z) * np.linalg.norm(lin.psi))
+    return EPS * (abs(float(problem.loss.value(lin.psi))) + moved)

@@ -14,9 +14,10 @@ from jaxtyping import Float
 from gnmanifold.errors import ArgumentError
 from gnmanifold.linearization import Linearization
 from gnmanifold.optimizers.base import Optimizer, State
-from gnmanifold.optimizers.line_search import LineSearch, UnitStep
+from gnmanifold.optimizers.line_search import ConstantStep, LineSearch, UnitStep
 from gnmanifold.problems import require_composite
 
+_RETREATS = 8  # quarterings of a step that leads where there is no gradient
 _FLAT = "the step is zero where the gradient is not: {}"
 
 
@@ -74,15 +75,42 @@ class Descent(Optimizer):
         noted = replace(noted, iteration=state.iteration + 1)
         if noted.failure:
             return noted
-        slope = float(problem.manifold.inner_product(state.point, state.gradient, direction))
+        for _ in range(1 if isinstance(self.line_searcher, ConstantStep) else _RETREATS):
+            after = self._searched(problem, noted, direction)
+            if not after.failure or after.cost == 0:
+                break
+            direction = 0.25 * direction  # no tangent space there: not so far
+        return after if after.failure or not after.step_size else self._moved(problem, state, after)
+
+    def _searched(self, problem: Any, noted: DescentState, direction: Any) -> DescentState:
+        """State where the line search leads, with its gradient or the reason why it has none."""
+        manifold, last = problem.manifold, _LastCost(problem.cost)
+        slope = float(manifold.inner_product(noted.point, noted.gradient, direction))
         step_size, point = self.line_searcher.search(
-            problem.cost, problem.manifold, state.point, direction, state.cost, slope
+            last, manifold, noted.point, direction, noted.cost, slope
         )
         if not step_size:
             return replace(noted, step_size=step_size)
-        tried = replace(noted, point=point, cost=problem.cost(point), step_size=step_size)
-        after = self._at(problem, tried)
-        return after if after.failure else self._moved(problem, state, after)
+        return self._at(
+            problem, replace(noted, point=point, cost=last.at(point), step_size=step_size)
+        )
+
+
+@dataclass
+class _LastCost:
+    """A cost that remembers where it was asked for last."""
+
+    cost: Any
+    point: Any = None
+    value: float = np.nan
+
+    def __call__(self, point: Any) -> float:
+        self.point, self.value = point, self.cost(point)
+        return self.value
+
+    def at(self, point: Any) -> float:
+        """Cost at a point, known where that is the last one."""
+        return self.value if point is self.point else self.cost(point)
 
 
 class ModelDescent(Descent):

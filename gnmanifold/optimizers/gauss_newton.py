@@ -11,13 +11,16 @@ from scipy.linalg import qr, solve_triangular
 
 from gnmanifold.damping import Constant, DampingSchedule
 from gnmanifold.damping.schedules import as_schedule
+from gnmanifold.errors import GnmanifoldError, NonFiniteError
+from gnmanifold.factorization import column_norms
 from gnmanifold.linearization import Linearization
 from gnmanifold.losses import Loss
 from gnmanifold.metrics import GeneralizedGaussNewtonMetric
 from gnmanifold.optimizers.descent import DescentState, ModelDescent
 from gnmanifold.optimizers.line_search import LineSearch
 from gnmanifold.optimizers.linear_model import EPS, LinearModel
-from gnmanifold.validation import one_of
+from gnmanifold.problems import require_composite
+from gnmanifold.validation import first_nonfinite, one_of
 
 SOLUTIONS = ("minimum_norm", "basic")
 
@@ -72,6 +75,18 @@ class GaussNewton(ModelDescent):
         lin = problem.manifold.at(state.point).lin
         return self.damping.start(lin, problem.loss), self._curvature(problem.loss)
 
+    def _start(self, problem: Any, point: Any) -> DescentState:
+        require_composite(problem, type(self).__name__)
+        problem.manifold.at(point).lin.jacobian  # noqa: B018 - see _at
+        return super()._start(problem, point)
+
+    def _at(self, problem: Any, state: Any) -> Any:
+        try:  # the step needs J, and a gradient with J costs less than one without
+            problem.manifold.at(state.point).lin.jacobian  # noqa: B018
+        except GnmanifoldError as error:
+            return replace(state, gradient_norm=np.nan, failure=str(error))
+        return super()._at(problem, state)
+
     def _velocity(
         self, problem: Any, lin: Linearization, state: DescentState
     ) -> tuple[np.ndarray, DescentState]:
@@ -117,11 +132,16 @@ def gauss_newton_velocity(
 def basic_solution(matrix: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, int]:
     """Least-squares solution with at most rank nonzero entries, and the rank.
 
+    Pivots and rank are those of the matrix with columns of unit length.
+
     Golub and Van Loan, Matrix Computations, section 5.5.7.
     """
-    Q, R, order = qr(matrix, mode="economic", pivoting=True, check_finite=False)
+    if first_nonfinite(matrix) is not None:
+        raise NonFiniteError("the Jacobian is not finite here: bound the steps or start elsewhere")
+    scale = column_norms(matrix)
+    Q, R, order = qr(matrix / scale, mode="economic", pivoting=True, check_finite=False)
     diagonal = np.abs(np.diag(R))
     rank = int(np.sum(diagonal > max(matrix.shape) * EPS * diagonal[0]))
     solution = np.zeros(matrix.shape[1])
     solution[order[:rank]] = solve_triangular(R[:rank, :rank], Q[:, :rank].T @ b)
-    return solution, rank
+    return solution / scale, rank

@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Float
 
 from gnmanifold.damping import DampingRule
+from gnmanifold.errors import NonFiniteError
 from gnmanifold.linearization import Linearization
 from gnmanifold.metrics.products import gauss_newton_product
 from gnmanifold.optimizers.damped import DampedDescent, DampedState, Proposal
@@ -17,6 +18,7 @@ from gnmanifold.optimizers.descent import covector
 from gnmanifold.optimizers.linear_model import EPS
 from gnmanifold.validation import nonnegative, positive_int, unit_interval
 
+_MAX_INNER = 250
 _GAP = 10  # iterations over which the progress of the model is judged
 _SPREAD = 1.3  # ratio of the iterations whose steps are kept for backtracking
 
@@ -36,10 +38,12 @@ class HessianFree(DampedDescent):
 
     A product costs one `jvp` and one `vjp`; on a manifold with EuclideanMetric no n x p matrix is
     formed. The iteration starts from `decay` times the last step and stops after k steps that
-    lowered the model by less than k · `relative_progress` of it, k = max(10, a tenth of all), at
-    `max_inner`, or where the residual is rounding; with relative_progress=0 it solves the system
-    exactly and the step is a Levenberg-Marquardt step. With `backtracking` the last of the kept
-    iterates before the cost itself rises is taken. `damping` is a rule for λ, Nielsen() by default.
+    lowered the model by less than k · `relative_progress` of it, k = max(10, a tenth of all), after
+    `max_inner`, or where the residual is rounding. With relative_progress=0 and backtracking=False
+    it solves the system, and the step is a Levenberg-Marquardt step. `max_inner` is 250, or ten
+    times the number of parameters with relative_progress=0. With `backtracking` the last of the
+    kept iterates before the cost itself rises is taken. `damping` is a rule for λ, Nielsen() by
+    default.
     Raises ArgumentError for another kind of problem or settings out of range.
     J. Martens, Deep learning via Hessian-free optimization, ICML 2010.
     """
@@ -49,14 +53,14 @@ class HessianFree(DampedDescent):
         damping: DampingRule | None = None,
         *,
         relative_progress: float = 5e-4,
-        max_inner: int = 250,
+        max_inner: int | None = None,
         decay: float = 0.95,
         backtracking: bool = True,
         **limits: Any,
     ) -> None:
         super().__init__(damping, **limits)
         self.relative_progress = nonnegative("relative_progress", relative_progress)
-        self.max_inner = positive_int("max_inner", max_inner)
+        self.max_inner = max_inner if max_inner is None else positive_int("max_inner", max_inner)
         self.decay = unit_interval("decay", decay)
         self.backtracking = bool(backtracking)
 
@@ -76,12 +80,14 @@ class HessianFree(DampedDescent):
             return gauss_newton_product(lin, problem.loss, a) + lam * a
 
         kept = self._iterates(product, b, self.decay * state.memory)
-        chosen = self._backtracked(problem, state, kept) if self.backtracking else kept[-1]
+        if not kept[-1].value < 0:  # the last step is a worse start than none
+            kept = self._iterates(product, b, np.zeros_like(b))
+        chosen, trial = kept[-1], None
+        if self.backtracking:
+            chosen, trial = self._backtracked(problem, state, kept)
         undamped = -chosen.value + 0.5 * lam * float(chosen.x @ chosen.x)
-        last = kept[-1].x
-        return Proposal(
-            chosen.x, undamped, memory=last, taken=last, notes={"inner": kept[-1].number}
-        )
+        last, notes = kept[-1].x, {"inner": kept[-1].number}
+        return Proposal(chosen.x, undamped, memory=last, taken=last, notes=notes, trial=trial)
 
     def _iterates(
         self, product: Callable[[np.ndarray], np.ndarray], b: np.ndarray, start: np.ndarray
@@ -98,9 +104,14 @@ class HessianFree(DampedDescent):
                 kept.append(iterate)
                 following *= _SPREAD
             solved = np.linalg.norm(iterate.residual) <= floor
-            if solved or iterate.number >= self.max_inner or self._slow(values):
+            if solved or iterate.number >= self._limit(len(b)) or self._slow(values):
                 break
         return kept if kept and kept[-1] is iterate else [*kept, iterate]
+
+    def _limit(self, p: int) -> int:
+        if self.max_inner is not None:
+            return self.max_inner
+        return 10 * p if self.relative_progress == 0 else _MAX_INNER
 
     def _slow(self, values: list[float]) -> bool:
         gap = max(_GAP, len(values) // 10)
@@ -108,19 +119,23 @@ class HessianFree(DampedDescent):
             return False
         return values[-1 - gap] - values[-1] < -gap * self.relative_progress * values[-1]
 
-    def _backtracked(self, problem: Any, state: DampedState, kept: list[Iterate]) -> Iterate:
-        """The last kept iterate whose predecessor has no lower cost."""
-        chosen, cost = kept[-1], self._cost(problem, state, kept[-1])
+    def _backtracked(
+        self, problem: Any, state: DampedState, kept: list[Iterate]
+    ) -> tuple[Iterate, tuple[Any, float]]:
+        """The last kept iterate whose predecessor has no lower cost, and where it leads."""
+        chosen, there = kept[-1], self._trial(problem, state, kept[-1])
         for iterate in reversed(kept[:-1]):
-            lower = self._cost(problem, state, iterate)
-            if np.isfinite(cost) and not lower < cost:
+            if not iterate.value < 0:
                 break
-            chosen, cost = iterate, lower
-        return chosen
+            lower = self._trial(problem, state, iterate)
+            if np.isfinite(there[1]) and not lower[1] < there[1]:
+                break
+            chosen, there = iterate, lower
+        return chosen, there
 
-    def _cost(self, problem: Any, state: DampedState, iterate: Iterate) -> float:
+    def _trial(self, problem: Any, state: DampedState, iterate: Iterate) -> tuple[Any, float]:
         local = problem.manifold.at(state.point)
-        return self._try(problem, state.point, problem.manifold.tangent(local, iterate.x))[1]
+        return self._try(problem, state.point, problem.manifold.tangent(local, iterate.x))
 
 
 def conjugate_gradients(
@@ -131,7 +146,10 @@ def conjugate_gradients(
     Nocedal and Wright, Numerical Optimization, algorithm 5.2.
     """
     r = b - product(x) if x.any() else b
-    d, squares, number = r, float(r @ r), 0
+    with np.errstate(over="ignore"):
+        d, squares, number = r, float(r @ r), 0
+    if not np.isfinite(squares):
+        raise NonFiniteError("the gradient is too large to be squared: rescale the model")
     while True:
         yield Iterate(number, x, r, -0.5 * float((b + r) @ x))
         image = product(d)

@@ -87,8 +87,13 @@ class LinearModel:
 
 
 def newton_step(model: LinearModel) -> Float[np.ndarray, " p"] | None:
-    """Step -(Jᵀ∇²g J + Σ_i ∇g_i ∇²f_i)⁻¹Jᵀ∇g, or None where that Hessian is not definite."""
+    """Step -(Jᵀ∇²g J + Σ_i ∇g_i ∇²f_i)⁻¹Jᵀ∇g, or None where that Hessian is not definite.
+
+    None for p > n too, where the residual can vanish and the p x p matrix could be huge.
+    """
     lin, D = model.lin, model.scaling
+    if lin.model.num_parameters > lin.model.num_outputs:
+        return None
     z = model.loss.gradient(lin.psi)
     H = model.weight * model.matrix.T @ model.matrix + lin.hessian_matrix(z)
     try:

@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import Float
-from scipy.sparse.linalg import LinearOperator, minres
+from scipy.sparse.linalg import LinearOperator, lsmr
 
-from gnmanifold.errors import NonFiniteError
+from gnmanifold.errors import ArgumentError, NonFiniteError
 from gnmanifold.geometry.hessian import hessian_form
 from gnmanifold.linearization import Linearization
 from gnmanifold.losses import Loss
@@ -38,15 +38,16 @@ class Newton(ModelDescent):
     included; the log counts the negative eigenvalues. `saddle_free=True` takes |H|, whose
     eigenvalues are the absolute ones, in parameters scaled to a unit diagonal: then every
     step descends and BackTracking() has an effect. Singular Hessians get a step of least norm in
-    those units. With p > n, above 64 parameters, no p x p matrix is formed: SciPy's MINRES solves
-    with at most `max_inner` products to a backward error of 1e-10, without count of eigenvalues;
-    `saddle_free` does need the matrix.
-    Raises ArgumentError for another kind of problem or settings, NotAnImmersionError for
-    "riemannian" in a metric without connection.
+    those units. With p > n, above 64 parameters, no p x p matrix is formed: SciPy's LSMR finds the
+    least-squares solution of least norm by products, in at most `max_inner` iterations, and the log
+    has the relative residual that is left in place of the count; `saddle_free` and "riemannian" do
+    need the matrix.
+    Raises ArgumentError for another kind of problem or settings, saddle_free or riemannian with
+    p > n above 64 parameters, NotAnImmersionError for "riemannian" in a metric without connection.
     Nocedal and Wright, ch. 3; Dauphin et al., arXiv 1406.2572 (saddle_free).
     """
 
-    _notes = MappingProxyType({"negative": None})
+    _notes = MappingProxyType({"negative": None, "residual": None})
     _flat = "the Hessian has no eigenvalue above rounding along it; start elsewhere"
 
     def __init__(
@@ -71,11 +72,9 @@ class Newton(ModelDescent):
         self, problem: Any, lin: Linearization, state: DescentState
     ) -> tuple[np.ndarray, DescentState]:
         slope = covector(problem, lin)
-        wide = lin.model.num_parameters > max(lin.model.num_outputs, _DENSE)
-        if wide and self.hessian == "parameters" and not self.saddle_free:
-            return -_krylov_solve(lin, problem.loss, slope, self.max_inner), replace(
-                state, notes={"negative": None}
-            )
+        if _is_wide(lin):
+            step, residual = _krylov_solve(lin, problem.loss, slope, self.max_inner)
+            return -step, replace(state, notes={"negative": None, "residual": residual})
         if self.hessian == "parameters":
             matrix = HessianTensor(lin, problem.loss).matrix
             frame = np.diag(1 / _units(np.abs(np.diag(matrix))))
@@ -84,7 +83,16 @@ class Newton(ModelDescent):
             matrix, frame = hessian_form(local, problem.loss), local.frame
         lin.counts.factorizations += 1
         velocity, negative = _solve(matrix, frame, slope, self.saddle_free)
-        return -velocity, replace(state, notes={"negative": negative})
+        return -velocity, replace(state, notes={"negative": negative, "residual": 0.0})
+
+    def _remembered(self, problem: Any, state: DescentState) -> None:
+        lin = problem.manifold.at(state.point).lin
+        if _is_wide(lin) and (self.saddle_free or self.hessian == "riemannian"):
+            raise ArgumentError(
+                "saddle_free and hessian='riemannian' form p x p matrices and are for p <= n: with "
+                f"p = {lin.model.num_parameters}, n = {lin.model.num_outputs} take plain Newton(), "
+                "or FilteredNewton"
+            )
 
 
 class FilteredNewton(ModelDescent):
@@ -146,18 +154,30 @@ def _solve(
     return frame @ (vectors[:, kept] @ (coordinates / divisors)), int(np.sum(values < -floor))
 
 
+def _is_wide(lin: Linearization) -> bool:
+    return lin.model.num_parameters > max(lin.model.num_outputs, _DENSE)
+
+
 def _krylov_solve(
     lin: Linearization, loss: Loss, slope: np.ndarray, max_inner: int
-) -> Float[np.ndarray, " p"]:
-    """Solution of H a = slope by products, of least norm where H is singular."""
+) -> tuple[Float[np.ndarray, " p"], float]:
+    """Least-squares solution of H a = slope of least norm, by products, and relative residual."""
     p = lin.model.num_parameters
-    operator = LinearOperator((p, p), matvec=lambda a: hessian_product(lin, loss, a.ravel()))
+
+    def product(a: np.ndarray) -> np.ndarray:
+        return hessian_product(lin, loss, a.ravel())
+
+    operator = LinearOperator((p, p), matvec=product, rmatvec=product)
     size = float(np.linalg.norm(slope))
     if size == 0:
-        return np.zeros(p)
-    solution, _ = minres(operator, slope / size, rtol=_BACKWARD, maxiter=max_inner)
-    return size * solution
+        return np.zeros(p), 0.0
+    solution, _, _, residual, *_ = lsmr(
+        operator, slope / size, atol=_BACKWARD, btol=_BACKWARD, conlim=0, maxiter=max_inner
+    )
+    return size * solution, float(residual)
 
 
 def _units(diagonal: np.ndarray) -> np.ndarray:
-    return np.sqrt(np.where(diagonal > 0, diagonal, 1.0))
+    """Square roots of the diagonal, one where it is zero or rounding."""
+    floor = EPS * float(np.max(diagonal, initial=0.0))
+    return np.sqrt(np.where(diagonal > floor, diagonal, max(floor, np.finfo(float).tiny)))
