@@ -20,7 +20,6 @@ import numpy as np
 from matplotlib import colormaps
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
-from scipy.integrate import solve_ivp
 from tqdm import tqdm
 
 import gnmanifold as gn
@@ -134,16 +133,8 @@ def flow(model: gn.Model, metric: Any, times: np.ndarray) -> np.ndarray:
     """Parameters of w' = -grad h at the times, for the gradient in a metric."""
     manifold = gn.ParameterManifold(model, metric)
     problem = gn.CompositeProblem(manifold, gn.SquaredError(TARGET))
-    solution = solve_ivp(
-        lambda _, w: -problem.riemannian_gradient(w),
-        (times[0], times[-1]),
-        START,
-        t_eval=times,
-        method="DOP853",
-        rtol=1e-10,
-        atol=1e-12,
-    )
-    return solution.y.T
+    solution = gn.flows.integrate(problem, START, times[-1], method="dop853", rtol=1e-10)
+    return np.array([solution.at(t) for t in times])
 
 
 def flow_claims(model: gn.Model, times: np.ndarray) -> list[Claim]:

@@ -10,8 +10,8 @@
 # %%
 import argparse
 import os
-import time
-from dataclasses import dataclass, replace
+import sys
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,6 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 import numpy as np
 import pymanopt.optimizers as host
-from tqdm import tqdm
 
 import gnmanifold as gn
 from gnmanifold.optimizers import BackTracking, GaussNewton, TrustRegions, UnitStep
@@ -30,10 +29,8 @@ from gnmanifold.plotting import COLORS, plot_convergence, save_figure
 OUTPUT = Path(__file__).parent / "output"
 LEGEND = """
 f(B) the prediction surface, JᵀJ the parameters with the Gauss-Newton metric (isometric to it),
-damped 0.99 JᵀJ + 0.01 α² I, Euclidean the identity. |grad| is the gradient's norm in the metric of
-its row. f values, J Jacobians, Jv products with J or Jᵀ without forming it, D²f second directional
-derivatives. There are several local minima: rows that converged to different costs ended in
-different ones."""
+damped 0.99 JᵀJ + 0.01 α² I, Euclidean the identity. There are several local minima: rows that
+converged to different costs ended in different ones."""
 
 # %% [markdown]
 # ## The problem
@@ -71,17 +68,6 @@ class Method:
     options: tuple[tuple[str, Any], ...] = ()
     color: int = 0
     dashed: bool = False
-
-
-@dataclass(frozen=True)
-class Run:
-    method: Method
-    iterations: int
-    cost: float
-    gradient_norm: float
-    evaluations: gn.Evaluations
-    seconds: float
-    curve: dict[str, list[float]] | None
 
 
 def methods(iterations: int) -> list[Method]:
@@ -130,40 +116,21 @@ def methods(iterations: int) -> list[Method]:
 
 
 # %%
-def solve(method: Method, model: gn.Model, y: np.ndarray) -> Run:
+def problem_of(method: Method, model: gn.Model, y: np.ndarray) -> gn.CompositeProblem:
     if method.metric is None:
         manifold = gn.OutputManifold(model, retraction=method.retraction)
     else:
         manifold = gn.ParameterManifold(model, method.metric, retraction=method.retraction)
-    problem = gn.CompositeProblem(manifold, gn.SquaredError(y))
-    start = manifold.point(model.initial_parameters)
-    before = replace(manifold.evaluations)
-    began = time.time()
-    result = method.solver.run(problem, initial_point=start, **dict(method.options))
-    seconds = time.time() - began
-    counts = {
-        name: count - getattr(before, name) for name, count in vars(manifold.evaluations).items()
+    return gn.CompositeProblem(manifold, gn.SquaredError(y))
+
+
+def solve(chosen: list[Method], model: gn.Model, y: np.ndarray, progress: bool) -> gn.Comparison:
+    entries = {
+        method.name: (method.solver, problem_of(method, model, y), dict(method.options))
+        for method in chosen
     }
-    return Run(
-        method,
-        result.iterations,
-        float(result.cost),
-        float(result.gradient_norm),
-        gn.Evaluations(**counts),
-        seconds,
-        curve(result, began, seconds),
-    )
-
-
-def curve(result: Any, began: float, seconds: float) -> dict[str, list[float]] | None:
-    """Costs and times of a run; pymanopt's TrustRegions keeps no log, its others omit the end."""
-    log = result.log["iterations"]
-    if not log:
-        return None
-    costs, times = list(log["cost"]), [moment - began for moment in log["time"]]
-    if costs[-1] != result.cost:
-        costs, times = [*costs, result.cost], [*times, seconds]
-    return {"cost": costs, "time": times}
+    first = problem_of(chosen[0], model, y)
+    return gn.compare(entries, first, model.initial_parameters, progress=progress)
 
 
 # %% [markdown]
@@ -176,71 +143,53 @@ def curve(result: Any, began: float, seconds: float) -> dict[str, list[float]] |
 
 
 # %%
-def table(runs: list[Run]) -> str:
-    head = (
-        f"{'method':45s} {'iter':>5s} {'cost':>9s} {'|grad|':>8s} "
-        f"{'f':>5s} {'J':>5s} {'Jv':>5s} {'D²f':>5s} {'s':>6s}"
-    )
-    lines = [head, "-" * len(head)]
-    for run in runs:
-        count = run.evaluations
-        lines.append(
-            f"{run.method.name:45s} {run.iterations:5d} {run.cost:9.4f} {run.gradient_norm:8.1e} "
-            f"{count.values:5d} {count.jacobians:5d} {count.products:5d} "
-            f"{count.second_derivatives:5d} "
-            f"{run.seconds:6.2f}"
-        )
-    return "\n".join([*lines, LEGEND])
-
-
-def figure(runs: list[Run]) -> Any:
-    shown = [run for run in runs if run.curve and not _repeats(run)]
-    shown.sort(key=lambda run: run.method.color != 6)  # the erratic one behind the others
-    lowest = min(min(run.curve["cost"]) for run in shown if run.curve)
+def figure(comparison: gn.Comparison, chosen: list[Method]) -> Any:
+    shown = [method for method in chosen if not _repeats(method)]
+    shown.sort(key=lambda method: method.color != 6)  # the erratic one behind the others
+    curves = {method.name: comparison[method.name] for method in shown}
+    lowest = min(min(run.costs) for run in curves.values())
     styles = {
-        run.method.name: {
-            "color": COLORS[run.method.color],
-            "linestyle": "--" if run.method.dashed else "-",
-            "linewidth": 0.8 if run.method.color == 6 else 1.8,
-            "alpha": 0.4 if run.method.color == 6 else 1.0,
-            "marker": "os^vD*P"[run.method.color],
+        method.name: {
+            "color": COLORS[method.color],
+            "linestyle": "--" if method.dashed else "-",
+            "linewidth": 0.8 if method.color == 6 else 1.8,
+            "alpha": 0.4 if method.color == 6 else 1.0,
+            "marker": "os^vD*P"[method.color],
             "markersize": 4,
         }
-        for run in shown
+        for method in shown
     }
-    return plot_convergence(
-        {run.method.name: _above(lowest, run.curve) for run in shown if run.curve},
-        styles,
-        ylabel=f"cost ½|αf(w) - y|² above the lowest, {lowest:.4f}  (10¹⁰ $²)",
-    )
+    drawn = {
+        name: {"cost": [max(cost - lowest, 1e-8) for cost in run.costs], "time": run.times}
+        for name, run in curves.items()
+    }
+    label = f"cost ½|αf(w) - y|² above the lowest, {lowest:.4f}  (10¹⁰ $²)"
+    return plot_convergence(drawn, styles, ylabel=label)
 
 
-def _above(lowest: float, curve: dict[str, list[float]]) -> dict[str, list[float]]:
-    return {**curve, "cost": [max(cost - lowest, 1e-8) for cost in curve["cost"]]}
-
-
-def _repeats(run: Run) -> bool:
-    """Runs whose curve lies on another one's, by the isometry or because the steps are the same."""
-    isometric = isinstance(run.method.metric, gn.GaussNewtonMetric) and run.method.color in (0, 3)
-    return isometric or run.method.name == "GaussNewton · f(B)"
+def _repeats(method: Method) -> bool:
+    """Whether the curve lies on another one's, by isometry or equal steps, or is not known."""
+    isometric = isinstance(method.metric, gn.GaussNewtonMetric) and method.color in (0, 3)
+    return isometric or method.name in (
+        "GaussNewton · f(B)", "TrustRegions · f(B)", "TrustRegions · JᵀJ",
+    )  # fmt: skip
 
 
 # %%
-def main(arguments: list[str] | None = None) -> list[Run]:
+def main(arguments: list[str] | None = None) -> gn.Comparison:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="20 iterations at most")
     quick = parser.parse_args(arguments).quick
     model, y = build_model()
-    runs = []
-    solve(methods(2)[0], model, y)  # the first call pays for loading, which is nobody's time
-    for method in (progress := tqdm(methods(20 if quick else 300), disable=None)):
-        progress.set_description(method.name)
-        runs.append(solve(method, model, y))
+    chosen = methods(20 if quick else 300)
+    solve(methods(2)[:1], model, y, False)  # pays for loading, which is nobody's time
+    comparison = solve(chosen, model, y, progress=sys.stderr.isatty())
     print(f"start: cost {0.5 * y @ y:.4f}, n = {model.num_outputs}, p = {model.num_parameters}")
-    print(table(runs))
-    path = save_figure(figure(runs), OUTPUT / "quickstart.png")
+    print(comparison)
+    print(LEGEND)
+    path = save_figure(figure(comparison, chosen), OUTPUT / "quickstart.png")
     print(f"figure: {path}")
-    return runs
+    return comparison
 
 
 if __name__ == "__main__":

@@ -90,7 +90,7 @@ def plot_comparison(
         run.name: {"linestyle": dashes[i // len(COLORS) % len(dashes)], "marker": "os^vD*P"[i % 7]}
         for i, run in enumerate(shown)
     }
-    return plot_convergence(curves, styles, ylabel=f"cost above {lowest:.6g}")
+    return plot_convergence(curves, styles, "cost" if lowest == 0 else f"cost above {lowest:.6g}")
 
 
 def plot_trajectories(trajectories: Mapping[str, Trajectory]) -> Figure:

@@ -22,10 +22,11 @@ def load(name, folder):
 
 
 def test_quickstart(tmp_path, capsys):
-    runs = load("quickstart", tmp_path).main(["--quick"])
+    comparison = load("quickstart", tmp_path).main(["--quick"])
     printed = capsys.readouterr().out
     assert (tmp_path / "quickstart.png").stat().st_size > 10_000
-    costs = {run.method.name: run.cost for run in runs}
+    costs = {run.name: run.cost for run in comparison.runs}
+    assert len(costs) == 13
     assert "start: cost 819.6873, n = 256, p = 144" in printed
     for name, cost in costs.items():
         assert name in printed
@@ -34,6 +35,32 @@ def test_quickstart(tmp_path, capsys):
         assert costs[f"{solver} · f(B)"] == pytest.approx(costs[f"{solver} · JᵀJ"], rel=1e-6)
     assert costs["our TrustRegions · f(B)"] < 40 < costs["SteepestDescent · Euclidean"]
     assert costs["GaussNewton(BackTracking) · f(B)"] < 40
+
+
+def test_one_idea_many_methods(tmp_path, capsys):
+    comparison, claims = load("one_idea_many_methods", tmp_path).main(["--quick"])
+    assert (tmp_path / "one_idea_many_methods.png").stat().st_size > 10_000
+    assert len(comparison.runs) == 19
+    for run in comparison.runs:
+        assert run.cost < run.costs[0]
+    assert len(claims) == 12
+    for claim in claims:
+        assert claim.holds, claim
+    assert (
+        "GaussNewton, exponential retraction                   1     2" in capsys.readouterr().out
+    )
+
+
+def test_deep_network_without_matrices(tmp_path, capsys):
+    comparison = load("deep_network_without_matrices", tmp_path).main(["--quick"])
+    assert (tmp_path / "deep_network_without_matrices.png").stat().st_size > 10_000
+    assert "n = 200, p = 10430" in capsys.readouterr().out
+    for run in comparison.runs:
+        formed = run.evaluations.jacobians > 0
+        assert formed == (run.name == "LevenbergMarquardt")
+    adam = comparison["Adam, step 10⁻³"].cost
+    for name in ("HessianFree", "KFAC", "KFAC, averaged factors"):
+        assert comparison[name].cost < 1e-6 * adam
 
 
 def test_geometry_tour(tmp_path, capsys):
