@@ -11,10 +11,16 @@ ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
-def test_code_runs_and_reaches_a_minimum(capsys):
-    code, *_ = re.findall(r"```python\n(.+?)```", README, re.S)
+def run(word):
+    """Names that the one block with that word defines."""
+    (code,) = (block for block in re.findall(r"```python\n(.+?)```", README, re.S) if word in block)
     names = {}
     exec(compile(code, "README.md", "exec"), names)
+    return code, names
+
+
+def test_code_runs_and_reaches_a_minimum(capsys):
+    code, names = run("theirs")
     assert names["theirs"].gradient_norm < 1e-6
     assert names["ours"].gradient_norm < 1e-6
     assert names["theirs"].cost == pytest.approx(30.6694, abs=5e-5)
@@ -23,9 +29,7 @@ def test_code_runs_and_reaches_a_minimum(capsys):
 
 
 def test_curve_fit_runs_and_agrees_with_scipy(capsys):
-    _, code, _ = re.findall(r"```python\n(.+?)```", README, re.S)
-    names = {}
-    exec(compile(code, "README.md", "exec"), names)
+    _, names = run("curve_fit")
     y, t = names["y"], names["t"]
     reference = least_squares(
         lambda w: w[0] * np.exp(-w[1] * t) + w[2] - y,
@@ -39,13 +43,24 @@ def test_curve_fit_runs_and_agrees_with_scipy(capsys):
 
 
 def test_geometry_runs_and_is_consistent(capsys):
-    *_, code = re.findall(r"```python\n(.+?)```", README, re.S)
-    names = {}
-    exec(compile(code, "README.md", "exec"), names)
+    _, names = run("parallel_transport")
     M, w, a, end = (names[name] for name in ("M", "w", "a", "end"))
     np.testing.assert_allclose(M.exp(w, a), end, atol=1e-9)
     assert M.norm(end, names["b"]) == pytest.approx(M.norm(w, [0.0, 0.0, 1.0]), rel=1e-10)
     assert "half way" in capsys.readouterr().out
+
+
+def test_the_comparison_runs(capsys):
+    run("gn.compare")
+    printed = capsys.readouterr().out
+    assert all(name in printed for name in ("GaussNewton", "HessianFree", "KFAC"))
+
+
+def test_the_flow_runs():
+    _, names = run("gn.flows")
+    flow = names["flow"]
+    assert flow.finished
+    assert flow.costs[-1] < flow.costs[0] * np.exp(-5.0)
 
 
 def test_commands_and_links_exist():
