@@ -1,6 +1,6 @@
 """Gauss-Newton as Riemannian optimization: prediction surfaces and metrics for pymanopt."""
 
-from gnmanifold import damping, datasets, flows, geometry, optimizers
+from gnmanifold import damping, datasets, diagnostics, flows, geometry, optimizers
 from gnmanifold.checks import (
     check_gradient,
     check_hessian,
@@ -50,6 +50,7 @@ from gnmanifold.models import (
     Centered,
     Composed,
     FeedforwardNetwork,
+    Fixed,
     Graph,
     Model,
     Scaled,
@@ -74,6 +75,7 @@ __all__ = [
     "FilteredHessianMetric",
     "FisherMetric",
     "FitResult",
+    "Fixed",
     "ForeignPointError",
     "GaussNewtonMetric",
     "GeneralizedGaussNewtonMetric",
@@ -114,6 +116,7 @@ __all__ = [
     "curve_fit",
     "damping",
     "datasets",
+    "diagnostics",
     "fit",
     "flows",
     "geometry",

@@ -20,6 +20,9 @@ CHECKED = [
         "linearization",
         "metrics.ambient",
         "metrics.induced",
+        "metrics.filtered",
+        "metrics.kronecker",
+        "metrics.products",
         "geometry",
     )
 ]

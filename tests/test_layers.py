@@ -17,6 +17,7 @@ LAYERS = [
     {"manifolds"},
     {"problems"},
     {"optimizers", "flows"},
+    {"diagnostics"},
     {"fitting", "comparison"},
 ]
 LEAVES = {"checks": {"errors", "validation"}, "plotting": set.union(*LAYERS, {"checks"})}

@@ -18,6 +18,9 @@ FAST = (
     "test_geometry.py::test_a_linear_model_under_softmax_is_a_sphere",
     "test_geometry.py::test_log_inverts_exp_and_dist_is_its_length[cylinder]",
     "test_geometry.py::test_transport_along_a_parallel_of_a_sphere",
+    "test_methods.py::test_kronecker_tensor_solves_what_it_multiplies",
+    "test_methods.py::test_filtered_newton_by_lanczos_is_that_of_all_eigenvalues",
+    "test_methods.py::test_newton_against_a_dense_solve",
 )
 WRONG = ("-k", "not out_of_the_image")  # hands over a wrong type on purpose
 

@@ -5,7 +5,7 @@ from gnmanifold.models.base import Model
 from gnmanifold.models.callables import CallableModel
 from gnmanifold.models.network import FeedforwardNetwork
 from gnmanifold.models.square_root import SquareRoot
-from gnmanifold.models.transforms import Centered, Composed, Graph, Scaled, Weighted
+from gnmanifold.models.transforms import Centered, Composed, Fixed, Graph, Scaled, Weighted
 
 __all__ = [
     "AutogradModel",
@@ -13,6 +13,7 @@ __all__ = [
     "Centered",
     "Composed",
     "FeedforwardNetwork",
+    "Fixed",
     "Graph",
     "Model",
     "Scaled",

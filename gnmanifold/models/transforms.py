@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 from jaxtyping import Float
 from numpy.typing import ArrayLike
 
 from gnmanifold.errors import ArgumentError, ShapeError
 from gnmanifold.models.base import Layers, Model, as_model
-from gnmanifold.validation import as_vector, frozen, nonnegative, positive
+from gnmanifold.validation import as_vector, finite, frozen, nonnegative, positive
 
 
 class _Rows(Model):
@@ -213,3 +215,66 @@ class Composed(Model):
         bent = self.outer.weighted_hessian(middle, z, self.inner.jvp(w, a))
         turned = self.inner.weighted_hessian(w, self.outer.vjp(middle, z), a)
         return self.inner.vjp(w, bent) + turned
+
+
+class Fixed(Model):
+    """A model with some parameters held at values {index: value}; the others are its parameters.
+
+    Raises ArgumentError for indices that are none, or where no parameter is left.
+    """
+
+    def __init__(self, model: Model, values: Mapping[int, float]) -> None:
+        self.model = as_model("model", model)
+        p = model.num_parameters
+        for index, value in values.items():
+            if not 0 <= index < p:
+                raise ArgumentError(f"values must name parameters 0 to {p - 1}, got {index!r}")
+            finite(f"values[{index}]", value)
+        self.free = np.setdiff1d(np.arange(p), list(values))
+        if not self.free.size:
+            raise ArgumentError(f"all {p} parameters are fixed: leave one")
+        self._base = np.zeros(p)
+        self._base[list(values)] = list(values.values())
+        self.num_parameters, self.num_outputs = self.free.size, model.num_outputs
+        self.scale = model.scale
+        start = model.initial_parameters
+        self.initial_parameters = None if start is None else frozen(start[self.free])
+
+    @property
+    def second_order_accuracy(self) -> float:
+        """That of the model inside."""
+        return self.model.second_order_accuracy
+
+    def full(self, w: ArrayLike) -> Float[np.ndarray, " _"]:
+        """All parameters of the model inside, the fixed ones included."""
+        return self._spread("w", w, self._base)
+
+    def __call__(self, w: ArrayLike) -> Float[np.ndarray, " n"]:
+        return self.model(self.full(w))
+
+    def jacobian(self, w: ArrayLike) -> Float[np.ndarray, "n p"]:
+        return self.model.jacobian(self.full(w))[:, self.free]
+
+    def jvp(self, w: ArrayLike, a: ArrayLike) -> Float[np.ndarray, " n"]:
+        return self.model.jvp(self.full(w), self._spread("a", a))
+
+    def vjp(self, w: ArrayLike, z: ArrayLike) -> Float[np.ndarray, " p"]:
+        return self.model.vjp(self.full(w), z)[self.free]
+
+    def second_derivative(
+        self, w: ArrayLike, a: ArrayLike, b: ArrayLike
+    ) -> Float[np.ndarray, " n"]:
+        a, b = self._spread("a", a), self._spread("b", b)
+        return self.model.second_derivative(self.full(w), a, b)
+
+    def jacobian_derivative(self, w: ArrayLike, a: ArrayLike) -> Float[np.ndarray, "n p"]:
+        moved = self.model.jacobian_derivative(self.full(w), self._spread("a", a))
+        return moved[:, self.free]
+
+    def weighted_hessian(self, w: ArrayLike, z: ArrayLike, a: ArrayLike) -> Float[np.ndarray, " p"]:
+        return self.model.weighted_hessian(self.full(w), z, self._spread("a", a))[self.free]
+
+    def _spread(self, name: str, value: ArrayLike, base: np.ndarray | None = None) -> np.ndarray:
+        vector = np.zeros(self.model.num_parameters) if base is None else base.copy()
+        vector[self.free] = self._parameters(name, value)
+        return vector

@@ -1,8 +1,7 @@
-"""Fitting a model to data: one call, and a result that says how far it can be trusted."""
+"""What a fit found, and how far it can be trusted."""
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -10,21 +9,19 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import Float
-from numpy.typing import ArrayLike
 from scipy import stats
 
-from gnmanifold.errors import ArgumentError, ShapeError
+from gnmanifold.diagnostics.nonlinearity import Nonlinearity, nonlinearity
+from gnmanifold.diagnostics.profile import Profile, profile
+from gnmanifold.errors import ArgumentError, GnmanifoldError, ShapeError
 from gnmanifold.linearization import Evaluations, Linearization
-from gnmanifold.losses import Loss, Softmax, SquaredError, StronglyConvex
-from gnmanifold.manifolds import ParameterManifold
-from gnmanifold.metrics import EuclideanMetric
-from gnmanifold.models import CallableModel, Model, Weighted
-from gnmanifold.optimizers import LevenbergMarquardt
-from gnmanifold.optimizers.base import Optimizer, Result
+from gnmanifold.losses import Loss
+from gnmanifold.models import Model
+from gnmanifold.optimizers.base import Result
 from gnmanifold.optimizers.linear_model import LinearModel
-from gnmanifold.problems import CompositeProblem
-from gnmanifold.validation import as_vector, fraction, frozen
+from gnmanifold.validation import fraction
 
+_AFFORDABLE = 1e6  # second derivatives, n p², that a summary computes unasked
 _DETERMINED = 1e-8  # share of a parameter's own direction that the data need not determine
 LossOfTargets = Callable[[np.ndarray], Loss]
 
@@ -186,6 +183,57 @@ class FitResult:
         freedom = self.degrees_of_freedom
         return float(stats.t.ppf(share, freedom)) if freedom > 0 else np.nan
 
+    def nonlinearity(self, level: float = 0.95) -> Nonlinearity:
+        """Bates and Watts' curvatures, Box's bias and Hougaard's skewness of the fit.
+
+        Raises ArgumentError for other losses than the squared error, UnderdeterminedError without
+        degrees of freedom, RankDeficientError where the data do not determine the parameters.
+        """
+        self._require_least_squares()
+        return nonlinearity(
+            self.weighted,
+            self.parameters,
+            1.0 if self.absolute_sigma else self.residual_standard_deviation,
+            degrees_of_freedom=np.inf if self.absolute_sigma else None,
+            level=level,
+            names=self.names,
+        )
+
+    def profile(self, parameter: str | int, level: float = 0.95, points: int = 12) -> Profile:
+        """Profile of a parameter, named or numbered: the cost as it moves, the others refitted.
+
+        Raises ArgumentError for other losses than the squared error and unknown parameters, and
+        where a refit finds a lower cost, so that the fit is no minimum.
+        """
+        self._require_least_squares()
+        if parameter in self.names:
+            parameter = self.names.index(str(parameter))
+        if not isinstance(parameter, int | np.integer):
+            raise ArgumentError(f"no parameter is called {parameter!r}: {', '.join(self.names)}")
+        return profile(
+            self.weighted,
+            self.y if self.sigma is None else self.y / self.sigma,
+            self.parameters,
+            int(parameter),
+            scale=1.0 if self.absolute_sigma else self.residual_standard_deviation,
+            quantile=self._quantile(level),
+            points=points,
+            name=self.names[int(parameter)] if -1 < parameter < len(self.names) else None,
+        )
+
+    def profile_intervals(self, level: float = 0.95) -> Float[np.ndarray, "p 2"]:
+        """Confidence intervals where the profiles reach the quantile, lower and upper ends.
+
+        They hold for nonlinear models too, to the extent that the surface itself is flat; infinite
+        where the data set no limit.
+        """
+        found = [self.profile(i, level, points=2).interval for i in range(len(self.parameters))]
+        return np.array(found)
+
+    def _require_least_squares(self) -> None:
+        if self.loss.isotropic is None:
+            raise ArgumentError("this is for fits by least squares, not for robust losses")
+
     @property
     def stop_reason(self) -> str:
         """Why the run ended, a sentence."""
@@ -233,7 +281,31 @@ class FitResult:
             f"{self.degrees_of_freedom} degrees of freedom; cost {self.cost:.7g}"
         )
         lines.append(f"{self.iterations} iterations. {self.stop_reason}")
-        return "\n".join([*lines, *self._warnings()])
+        return "\n".join([*lines, *self._warnings(), *self._doubts(level)])
+
+    def _doubts(self, level: float) -> list[str]:
+        """What the curvature says of the linear intervals, where it can be had."""
+        n, p = self.model.num_outputs, len(self.parameters)
+        full = self.rank == p and self.degrees_of_freedom > 0
+        if self.loss.isotropic is None or not full or n * p * p > _AFFORDABLE:
+            return []
+        try:
+            found = self.nonlinearity(level)
+        except GnmanifoldError:  # no second derivatives there
+            return []
+        if found.trusted:
+            names = ", ".join(found.skewed)
+            better = f"Note: the estimates of {names} are skewed: profile_intervals() are better."
+            return [better] if found.skewed else []
+        curvatures = (
+            f"rms·√F: parameter effects {found.parameter_effects_rms * found.sqrt_f:.2g}, "
+            f"intrinsic {found.intrinsic_rms * found.sqrt_f:.2g}, good below 0.3; "
+            f"largest skewness {np.max(np.abs(found.skewness)):.2g}, good below 1"
+        )
+        return [
+            f"Warning: the linear intervals cannot be trusted ({curvatures}): take "
+            "profile_intervals(), and see nonlinearity()."
+        ]
 
     def _warnings(self) -> list[str]:
         found = []
@@ -250,131 +322,3 @@ class FitResult:
 
     def __repr__(self) -> str:
         return self.summary()
-
-
-def fit(
-    model: Model | Callable[[np.ndarray], ArrayLike],
-    y: ArrayLike,
-    start: ArrayLike,
-    sigma: ArrayLike | None = None,
-    absolute_sigma: bool = False,
-    loss: LossOfTargets | None = None,
-    *,
-    optimizer: Optimizer | None = None,
-    names: tuple[str, ...] | None = None,
-) -> FitResult:
-    """Fit the parameters of a model to data y (n,), by least squares or with a robust loss.
-
-    `model` is a Model or a function of the parameters. `sigma` are standard deviations of the
-    data, a number or (n,): relative ones, or with `absolute_sigma` true ones. `loss` makes a loss
-    from the data in units of sigma, such as gn.PseudoHuber. The optimizer is LevenbergMarquardt().
-    Raises ArgumentError, ShapeError or NonFiniteError for bad arguments.
-    """
-    y = as_vector("y", y)
-    start = as_vector("start", start)
-    if not isinstance(model, Model):
-        model = CallableModel(model, start.size, y.size)
-    _require_size("start", start.size, model.num_parameters, "parameters")
-    _require_size("y", y.size, model.num_outputs, "outputs")
-    deviations = None if sigma is None else _deviations(sigma, y.size)
-    weighted = model if deviations is None else Weighted(model, 1 / deviations)
-    targets = y if deviations is None else y / deviations
-    made = _make_loss(loss, targets, absolute_sigma)
-    problem = CompositeProblem(ParameterManifold(weighted, EuclideanMetric()), made)
-    optimizer = LevenbergMarquardt(verbosity=0) if optimizer is None else optimizer
-    if not isinstance(optimizer, Optimizer):
-        raise ArgumentError(f"optimizer must be one of gn.optimizers, got {optimizer!r}")
-    run = optimizer.run(problem, initial_point=start)
-    names = tuple(f"w{i}" for i in range(start.size)) if names is None else tuple(names)
-    _require_size("names", len(names), start.size, "parameters")
-    return FitResult(
-        model, weighted, y, made, deviations, bool(absolute_sigma), frozen(run.point), run, names
-    )
-
-
-def curve_fit(
-    function: Callable[..., ArrayLike],
-    x: Any,
-    y: ArrayLike,
-    start: ArrayLike | None = None,
-    sigma: ArrayLike | None = None,
-    absolute_sigma: bool = False,
-    *,
-    jacobian: Callable[..., ArrayLike] | None = None,
-    **options: Any,
-) -> FitResult:
-    """Fit a plain function of (x, *parameters) to data, in SciPy's calling convention.
-
-    The result unpacks as `popt, pcov`. `start` defaults to ones, as many as the function names;
-    `jacobian` is a function of the same arguments that gives (n, p), differences else. Other
-    keywords are those of `fit`.
-    Raises ArgumentError where the number of parameters cannot be told.
-    """
-    if not callable(function):
-        raise ArgumentError(f"function must be a function, got {type(function).__name__}")
-    if jacobian is not None and not callable(jacobian):
-        raise ArgumentError(f"jacobian must be a function or None, got {jacobian!r}")
-    if isinstance(x, list | tuple) or (isinstance(x, np.ndarray) and x.dtype.kind in "iub"):
-        x = np.asarray(x, dtype=float)  # as SciPy does: whole numbers overflow and refuse powers
-    names = _parameter_names(function)
-    if start is None:
-        if names is None:
-            raise ArgumentError("the function does not name its parameters: pass start")
-        start = np.ones(len(names))
-    start = as_vector("start", start)
-    if names is None or len(names) != start.size:
-        names = tuple(f"w{i}" for i in range(start.size))
-    derivative = None if jacobian is None else lambda w: jacobian(x, *w)
-    y = as_vector("y", y)
-    model = CallableModel(lambda w: function(x, *w), start.size, y.size, jacobian=derivative)
-    return fit(model, y, start, sigma, absolute_sigma, names=names, **options)
-
-
-def _make_loss(loss: LossOfTargets | None, targets: np.ndarray, absolute_sigma: bool) -> Loss:
-    """Loss of single data whose estimate the covariance is that of."""
-    if loss is None:
-        return SquaredError(targets)
-    if isinstance(loss, Loss) or not callable(loss):
-        raise ArgumentError(
-            f"loss must be a function that makes one from the data, such as gn.PseudoHuber or "
-            f"lambda t: gn.PseudoHuber(t, 0.5), got {loss!r}"
-        )
-    made = loss(targets)
-    if not isinstance(made, Loss):
-        raise ArgumentError(f"loss must make a gnmanifold loss from the data, got {made!r}")
-    if isinstance(made, StronglyConvex | Softmax):
-        raise ArgumentError(
-            f"{type(made).__name__} is no sum over single data, which the standard errors are for: "
-            "minimise it with an optimizer instead"
-        )
-    if absolute_sigma and made.isotropic is None:
-        raise ArgumentError(
-            "absolute_sigma is for the squared error: a robust loss finds the scale"
-        )
-    return made
-
-
-def _deviations(sigma: ArrayLike, n: int) -> np.ndarray:
-    values = np.full(n, sigma, dtype=float) if np.ndim(sigma) == 0 else as_vector("sigma", sigma, n)
-    if not np.all(values > 0) or not np.all(np.isfinite(values)):
-        raise ArgumentError(f"sigma must be positive and finite, got {np.min(values):g}")
-    return frozen(values)
-
-
-def _require_size(name: str, given: int, wanted: int, what: str) -> None:
-    if given != wanted:
-        raise ShapeError(f"{name} must have shape ({wanted},) for {wanted} {what}, got ({given},)")
-
-
-def _parameter_names(function: Callable[..., Any]) -> tuple[str, ...] | None:
-    """Names of the arguments after the first, or None where they are not all named."""
-    try:
-        parameters = list(inspect.signature(function).parameters.values())[1:]
-    except (TypeError, ValueError):
-        return None
-    named = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
-    skipped = (inspect.Parameter.KEYWORD_ONLY, inspect.Parameter.VAR_KEYWORD)
-    parameters = [parameter for parameter in parameters if parameter.kind not in skipped]
-    if not parameters or any(parameter.kind not in named for parameter in parameters):
-        return None
-    return tuple(parameter.name for parameter in parameters)

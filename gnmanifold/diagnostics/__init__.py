@@ -1,0 +1,1 @@
+"""Diagnostics: curvature, convexity and nonlinearity of a fit, as numbers."""
