@@ -1,6 +1,6 @@
 """Gauss-Newton as Riemannian optimization: prediction surfaces and metrics for pymanopt."""
 
-from gnmanifold import damping, datasets, diagnostics, flows, geometry, optimizers
+from gnmanifold import damping, datasets, diagnostics, flows, geometry, optimizers, theory
 from gnmanifold.checks import (
     check_gradient,
     check_hessian,
@@ -8,6 +8,7 @@ from gnmanifold.checks import (
     check_retraction,
 )
 from gnmanifold.comparison import Comparison, compare
+from gnmanifold.diagnostics.diagnose import diagnose
 from gnmanifold.errors import (
     ArgumentError,
     ForeignPointError,
@@ -116,9 +117,11 @@ __all__ = [
     "curve_fit",
     "damping",
     "datasets",
+    "diagnose",
     "diagnostics",
     "fit",
     "flows",
     "geometry",
     "optimizers",
+    "theory",
 ]

@@ -212,6 +212,8 @@ def _entries(
     optimizers: Mapping[str, Any] | Sequence[Any], problem: Any
 ) -> dict[str, tuple[Any, Any, Mapping[str, Any]]]:
     """Optimizer, problem and options by name; equal names get a number."""
+    if not isinstance(optimizers, Mapping | Sequence):
+        raise ArgumentError(f"expected a list or dict of optimizers, got {optimizers!r}")
     if isinstance(optimizers, Mapping):
         named = list(optimizers.items())
     else:

@@ -180,7 +180,8 @@ def _finite(name: str, value: np.ndarray) -> np.ndarray:
     index = first_nonfinite(value)
     if index is not None:
         raise NonFiniteError(
-            f"the model's {name} is {value.flat[index]} in entry {index}: check that derivative"
+            f"the model's {name} is {value.flat[index]} in entry {index}: it overflows there, or "
+            "that derivative is wrong"
         )
     return value
 

@@ -8,11 +8,16 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from gnmanifold.checks import SlopeCheck
 from gnmanifold.comparison import Comparison
+from gnmanifold.diagnostics.nonlinearity import Nonlinearity
+from gnmanifold.diagnostics.report import Diagnosis
+from gnmanifold.diagnostics.spectrum import Spectrum
 from gnmanifold.errors import ArgumentError
 from gnmanifold.flows import Trajectory
+from gnmanifold.theory.certificate import Certificate
 
 # Okabe and Ito's palette, distinguishable with every kind of colour vision.
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
@@ -117,6 +122,93 @@ def plot_trajectories(trajectories: Mapping[str, Trajectory]) -> Figure:
     handles, labels = panels[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=3, fontsize=9)
     return figure
+
+
+def plot_envelope(
+    certificate: Certificate, trajectory: Trajectory, axes: Axes | None = None
+) -> Axes:
+    """Draw the envelope of a certificate over the measured gap of a trajectory, on a log axis."""
+    axes = _axes() if axes is None else axes
+    clock, gaps = certificate.clock(trajectory), certificate.gaps(trajectory)
+    shown = gaps > 0
+    axes.semilogy(clock[shown], gaps[shown], color=COLORS[0], label="measured")
+    axes.semilogy(clock, certificate.envelope(clock), "--", color=COLORS[1], label="envelope")
+    floor = max(float(np.min(gaps[shown], initial=np.inf)), 1e-16 * certificate.gap)
+    if np.isfinite(floor) and floor > 0:
+        axes.set_ylim(floor / 3, None)
+    ylabel = "cost"
+    if certificate.infimum is None:
+        ylabel = "cost above the lowest seen"
+    elif certificate.infimum != 0:
+        ylabel = f"cost above {certificate.infimum:.6g}"
+    axes.set(xlabel="steps k" if certificate.discrete else "time t of the flow", ylabel=ylabel)
+    axes.set_title(f"{certificate.theorem}:\n{certificate.verdict}", fontsize=9)
+    axes.grid(visible=True, which="major", alpha=0.25)
+    axes.legend()
+    return axes
+
+
+def plot_diagnosis(diagnosis: Diagnosis) -> Figure:
+    """Draw residuals, eigenvalues, curvatures, and stiff and sloppy directions of a diagnosis."""
+    figure = Figure(figsize=(11, 8), layout="constrained")
+    residuals, eigenvalues, curvatures, directions = figure.subplots(2, 2).ravel()
+    residuals.axhline(0, color="k", lw=0.8)
+    residuals.plot(diagnosis.predictions, diagnosis.residuals, ".", color=COLORS[0])
+    residuals.set(xlabel="prediction ψ_i", ylabel="∂g/∂ψ_i, the residual", title="Residuals")
+    _draw_eigenvalues(eigenvalues, diagnosis.spectrum)
+    _draw_curvatures(curvatures, diagnosis.nonlinearity)
+    found = diagnosis.sloppiness
+    if found is None:
+        _empty(directions)
+    else:
+        shown = found.eigenvalues > 0
+        index = np.arange(1, len(found.eigenvalues) + 1)
+        directions.semilogy(index[shown], found.eigenvalues[shown], "o", color=COLORS[2])
+    directions.set(xlabel="number, stiff to sloppy", ylabel="eigenvalue of JᵀJ")
+    directions.set_title("Stiff and sloppy directions")
+    for axes in (eigenvalues, directions):
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    for axes in (residuals, eigenvalues, directions):
+        axes.grid(visible=True, which="major", alpha=0.25)
+    return figure
+
+
+def _draw_eigenvalues(axes: Axes, spectrum: Spectrum | None) -> None:
+    axes.set(title="Eigenvalues", xlabel="number, increasing", ylabel="eigenvalue")
+    if spectrum is None:
+        _empty(axes)
+        return
+    rows = (
+        ("Gauss-Newton JᵀAJ", spectrum.gauss_newton, "o"),
+        ("Hessian ∇²h", spectrum.hessian, "x"),
+        ("Riemannian Hessian", spectrum.riemannian, "+"),
+    )
+    sizes = [np.abs(part.values[part.values != 0]) for _, part, _ in rows if part is not None]
+    smallest = min((float(np.min(each)) for each in sizes if each.size), default=1.0)
+    for index, (label, part, marker) in enumerate(rows):
+        if part is not None:
+            number = np.arange(1, len(part.values) + 1)
+            axes.plot(number, part.values, marker, color=COLORS[index], label=label)
+    axes.set_yscale("symlog", linthresh=max(smallest, 1e-12))
+    axes.axhline(0, color="k", lw=0.8)
+    axes.legend(fontsize=9)
+
+
+def _draw_curvatures(axes: Axes, found: Nonlinearity | None) -> None:
+    axes.set_title("Curvature of the fit, rms·√F")
+    if found is None:
+        _empty(axes)
+        return
+    values = np.array([found.intrinsic_rms, found.parameter_effects_rms]) * found.sqrt_f
+    axes.barh(["intrinsic", "parameter\neffects"], values, color=COLORS[:2], height=0.5)
+    axes.axvline(0.3, color="k", ls="--", label="good below 0.3")
+    axes.set(xlabel="relative curvature times √F", xlim=(0, max(0.4, 1.15 * float(values.max()))))
+    axes.legend(fontsize=9)
+
+
+def _empty(axes: Axes) -> None:
+    axes.set(xticks=[], yticks=[])
+    axes.text(0.5, 0.5, "not computed", ha="center", va="center", transform=axes.transAxes)
 
 
 def save_figure(figure: Figure, path: str | Path, **options: Any) -> Path:

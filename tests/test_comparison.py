@@ -104,7 +104,7 @@ def test_an_optimizer_that_cannot_start_is_a_row(problem):
     assert np.isnan(found["GaussNewton"].cost)
     assert found["LevenbergMarquardt #2"].cost == found.best.cost
     assert "Failed: RankDeficientError" in str(found)
-    for wrong in ([], [GaussNewton], [3]):
+    for wrong in ([], [GaussNewton], [3], GaussNewton()):
         with pytest.raises(gn.ArgumentError):
             gn.compare(wrong, problem, w)
 

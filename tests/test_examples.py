@@ -63,6 +63,33 @@ def test_deep_network_without_matrices(tmp_path, capsys):
         assert comparison[name].cost < 1e-6 * adam
 
 
+def test_can_i_trust_my_intervals(tmp_path, capsys):
+    fits = load("can_i_trust_my_intervals", tmp_path).main(["--quick"])
+    assert (tmp_path / "can_i_trust_my_intervals.png").stat().st_size > 10_000
+    printed = capsys.readouterr().out
+    assert fits["Puromycin"].nonlinearity().trusted
+    assert not fits["two decays"].nonlinearity().trusted
+    assert "0.2121" in printed
+    assert "0.0920" in printed
+    assert printed.count("cannot be trusted") == 1
+
+
+def test_curvature_report(tmp_path, capsys):
+    flows, regions, slope = load("curvature_report", tmp_path).main(["--quick"])
+    assert (tmp_path / "curvature_report.png").stat().st_size > 10_000
+    page = (tmp_path / "curvature_report.html").read_text(encoding="utf-8")
+    assert "the surface is the cause, not the loss" in page
+    assert [flow.alpha for flow in flows] == [16, 64]
+    bent, flat = flows
+    first = bent.profile.first_indefinite
+    assert bent.trajectory.times[first] == pytest.approx(7, abs=1)
+    assert bent.profile.surface_part[first] < -1 < bent.profile.loss_part[first]
+    assert flat.profile.first_indefinite is None
+    assert slope == pytest.approx(-1, abs=1e-6)
+    assert regions[0].directions == 1
+    assert "never" in capsys.readouterr().out
+
+
 def test_geometry_tour(tmp_path, capsys):
     claims = load("geometry_tour", tmp_path).main(["--quick"])
     assert (tmp_path / "geometry_tour.png").stat().st_size > 10_000

@@ -227,3 +227,10 @@ def test_models_of_the_package():
 def test_bad_arguments_are_named(call, message):
     with pytest.raises(gn.ArgumentError, match=message):
         call()
+
+
+@pytest.mark.parametrize("name", ["p0", "bounds", "jac", "method"])
+def test_arguments_of_scipys_are_told_apart(name):
+    t = np.linspace(0, 1, 5)
+    with pytest.raises(gn.ArgumentError, match="an argument of SciPy's curve_fit"):
+        gn.curve_fit(lambda t, a: a * t, t, t, **{name: [1.0]})

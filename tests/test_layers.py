@@ -17,6 +17,7 @@ LAYERS = [
     {"manifolds"},
     {"problems"},
     {"optimizers", "flows"},
+    {"theory"},
     {"diagnostics"},
     {"fitting", "comparison"},
 ]

@@ -270,7 +270,7 @@ def test_filtered_newton_by_lanczos_is_that_of_all_eigenvalues(narrow, options, 
 def test_filtered_hessian_says_what_it_cannot_do(narrow):
     model, y, w = narrow
     with pytest.raises(gn.ArgumentError, match="either rank, or tolerance"):
-        FilteredNewton()
+        FilteredNewton(rank=2, tolerance=0.1)
     with pytest.raises(gn.ShapeError, match="rank = 99"):
         gn.ParameterManifold(model, gn.FilteredHessianMetric(gn.SquaredError(y), rank=99))
     with pytest.raises(gn.NotAnImmersionError):

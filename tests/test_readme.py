@@ -29,7 +29,7 @@ def test_code_runs_and_reaches_a_minimum(capsys):
 
 
 def test_curve_fit_runs_and_agrees_with_scipy(capsys):
-    _, names = run("curve_fit")
+    _, names = run("popt, pcov")
     y, t = names["y"], names["t"]
     reference = least_squares(
         lambda w: w[0] * np.exp(-w[1] * t) + w[2] - y,
@@ -61,6 +61,12 @@ def test_the_flow_runs():
     flow = names["flow"]
     assert flow.finished
     assert flow.costs[-1] < flow.costs[0] * np.exp(-5.0)
+
+
+def test_the_nonlinearity_runs(capsys):
+    _, names = run("profile_intervals")
+    assert "0.2121" in capsys.readouterr().out
+    assert names["fit"].nonlinearity().trusted
 
 
 def test_commands_and_links_exist():

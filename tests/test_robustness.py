@@ -183,3 +183,64 @@ def test_kfac_in_hard_cases(case, split):
     assert np.all(np.isfinite(run.point))
     assert run.cost <= before
     assert run.stopping_criterion.startswith(("Converged", "Stopped"))
+
+
+def test_parameters_that_overflow_are_refused():
+    """A cost can be finite where a parameter is not: e^-inf = 0."""
+    t = np.linspace(0.1, 3, 9)
+    model = gn.AutogradModel(lambda w: anp.exp(w[0] * t * 8) + w[1], 2)
+    loss = gn.SquaredError(1e3 * np.arange(1.0, 10.0))
+    surface = gn.OutputManifold(model, retraction="second_order")
+    for solver in (GradientDescent(**LIMITS), BFGS(**LIMITS), LBFGS(**LIMITS)):
+        run = solver.run(gn.CompositeProblem(surface, loss), initial_point=np.array([0.01, 0.0]))
+        assert np.all(np.isfinite(run.point.parameters))
+        assert np.isfinite(run.gradient_norm)
+
+
+def test_a_run_that_ends_at_the_edge_of_the_domain_has_a_gradient():
+    t = np.linspace(0, 3, 7)
+    model = gn.AutogradModel(lambda w: anp.sqrt(w[0] - w[1] * t), 2)
+    loss = gn.SquaredError(0.3 - 0.2 * t)
+    problem = gn.CompositeProblem(gn.ParameterManifold(model, gn.GaussNewtonMetric()), loss)
+    with np.errstate(all="ignore"):
+        for solver in (GradientDescent(**LIMITS), BFGS(**LIMITS), SharpnessAware(**LIMITS)):
+            run = solver.run(problem, initial_point=np.array([4.0, 1.0]))
+            assert np.isfinite(run.gradient_norm)
+            assert run.cost < float(problem.cost(np.array([4.0, 1.0])))
+
+
+@pytest.mark.parametrize("start", [1.0, 1e150])
+@pytest.mark.parametrize("name", SOLVERS)
+def test_huge_targets_raise_no_warning(name, start):
+    t = np.linspace(0, 3, 9)
+    model = gn.CallableModel(
+        lambda w: w[0] * np.exp(-w[1] * t),
+        2,
+        jacobian=lambda w: np.column_stack([np.exp(-w[1] * t), -w[0] * t * np.exp(-w[1] * t)]),
+        second_derivative=lambda w, a, b: (
+            (-t * (a[0] * b[1] + a[1] * b[0]) + w[0] * t**2 * a[1] * b[1]) * np.exp(-w[1] * t)
+        ),
+    )
+    y = 1e150 * (2 * np.exp(-0.7 * t) + 0.1 * np.sin(7 * t))
+    problem = gn.CompositeProblem(
+        gn.ParameterManifold(model, gn.EuclideanMetric()), gn.SquaredError(y)
+    )
+    run = SOLVERS[name].run(problem, initial_point=np.array([start, 1.0]))
+    assert np.isfinite(run.gradient_norm)
+    assert np.isfinite(run.cost)
+
+
+def test_a_run_that_rose_returns_its_best_point_and_says_so():
+    model = gn.AutogradModel(lambda w: anp.array([w[0], w[0] ** 2, anp.sin(w[0]) + 0 * w[1]]), 2)
+    loss = gn.SquaredError(np.ones(3))
+    problem = gn.CompositeProblem(gn.ParameterManifold(model, gn.EuclideanMetric()), loss)
+    solver = GradientDescent(ConstantStep(0.9), verbosity=0, max_iterations=4)
+    run = solver.run(problem, initial_point=np.array([0.9, 0.0]))
+    assert "above the start's" in run.stopping_criterion
+    assert run.cost == min(run.log["iterations"]["cost"])
+
+
+def test_softmax_costs_are_never_negative():
+    loss = gn.Softmax([0, 1], 2)
+    assert loss.value(np.array([800.0, 0.0, 0.0, 800.0])) == 0.0
+    assert loss.value(np.array([40.0, 0.0, 0.0, 40.0])) >= 0.0

@@ -15,11 +15,13 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import Float
-from scipy.sparse.linalg import LinearOperator, eigsh
 
+from gnmanifold.diagnostics import lanczos
+from gnmanifold.diagnostics.lanczos import GivenMetric
+from gnmanifold.diagnostics.spectrum import riemannian_product
 from gnmanifold.errors import ArgumentError
 from gnmanifold.geometry.hessian import hessian_form
-from gnmanifold.metrics.induced import InducedMetric, induced
+from gnmanifold.metrics.induced import induced
 from gnmanifold.problems import CompositeProblem, require_composite
 from gnmanifold.validation import positive, positive_int
 
@@ -93,29 +95,11 @@ def extreme_eigenvalues(problem: CompositeProblem, point: Any) -> tuple[float, f
     if p <= _DENSE:
         E = local.frame
         return _ends(np.linalg.eigvalsh(E.T @ hessian_form(local, problem.loss) @ E))
-    return _lanczos(problem, point, local)
-
-
-def _lanczos(problem: CompositeProblem, point: Any, local: InducedMetric) -> tuple[float, float]:
-    p, manifold = local.lin.model.num_parameters, problem.manifold
-
-    def form(a: np.ndarray) -> np.ndarray:
-        image = problem.riemannian_hessian(point, manifold.tangent(local, a.ravel()))
-        return local.lower(manifold.velocity(local, image))
-
-    operators = [
-        LinearOperator((p, p), matvec=lambda a, product=product: product(a.ravel()))
-        for product in (form, local.lower, local.raise_index)
-    ]
-    start = np.random.default_rng(0).standard_normal(p)
-    found = [
-        eigsh(
-            operators[0], k=1, M=operators[1], Minv=operators[2], which=which, v0=start,
-            tol=1e-8, return_eigenvectors=False,
-        )[0]
-        for which in ("SA", "LA")
-    ]  # fmt: skip
-    return float(found[0]), float(found[1])
+    metric = GivenMetric(local.lower, local.raise_index)
+    product = riemannian_product(local, problem.loss, metric)
+    start = np.random.default_rng(0)
+    found = lanczos.extreme_eigenvalues(product, p, 1, start, metric=metric)
+    return found.smallest, found.largest
 
 
 @dataclass(frozen=True, eq=False)

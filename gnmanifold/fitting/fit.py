@@ -22,6 +22,13 @@ from gnmanifold.validation import as_vector, frozen
 
 _AFFORDABLE = 1e6  # second derivatives, n p², that a summary computes unasked
 _DETERMINED = 1e-8  # share of a parameter's own direction that the data need not determine
+_OF_SCIPY = {
+    "p0": "the start is called start here",
+    "jac": "the Jacobian is called jacobian here",
+    "bounds": "there are none here; take parameters that cannot leave them, such as logarithms",
+    "method": "pass optimizer=..., one of gn.optimizers",
+    "maxfev": "pass optimizer=gn.optimizers.LevenbergMarquardt(max_cost_evaluations=...)",
+}
 LossOfTargets = Callable[[np.ndarray], Loss]
 
 
@@ -83,6 +90,7 @@ def curve_fit(
     keywords are those of `fit`.
     Raises ArgumentError where the number of parameters cannot be told.
     """
+    _refuse_scipys(options)
     if not callable(function):
         raise ArgumentError(f"function must be a function, got {type(function).__name__}")
     if jacobian is not None and not callable(jacobian):
@@ -101,6 +109,12 @@ def curve_fit(
     y = as_vector("y", y)
     model = CallableModel(lambda w: function(x, *w), start.size, y.size, jacobian=derivative)
     return fit(model, y, start, sigma, absolute_sigma, names=names, **options)
+
+
+def _refuse_scipys(options: dict[str, Any]) -> None:
+    for name, remedy in _OF_SCIPY.items():
+        if name in options:
+            raise ArgumentError(f"{name} is an argument of SciPy's curve_fit: {remedy}")
 
 
 def _make_loss(loss: LossOfTargets | None, targets: np.ndarray, absolute_sigma: bool) -> Loss:

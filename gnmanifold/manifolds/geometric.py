@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -34,6 +34,7 @@ from gnmanifold.validation import (
 
 Tangent = Float[np.ndarray, " _"]
 
+_SMALL, _LARGE = 1e-120, 1e120  # sizes whose squares are safe
 LOGARITHMS = ("geodesic", "first_order")
 
 
@@ -341,3 +342,11 @@ class GeometricManifold(ModelManifold):
                 LeftBallWarning,
                 stacklevel=3,
             )
+
+
+def lengthened(vector: np.ndarray, length: Callable[[np.ndarray], Any]) -> np.float64:
+    """Length of a vector; squares that overflow or underflow are avoided where they would."""
+    size = float(np.max(np.abs(vector), initial=0.0))
+    if size == 0 or not np.isfinite(size) or _SMALL < size < _LARGE:
+        return np.float64(length(vector))
+    return np.float64(size * length(vector / size))

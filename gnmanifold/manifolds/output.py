@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike
 from pymanopt.manifolds.manifold import RiemannianSubmanifold
 
 from gnmanifold.errors import ForeignPointError, UnderdeterminedError
-from gnmanifold.manifolds.geometric import GeometricManifold
+from gnmanifold.manifolds.geometric import GeometricManifold, lengthened
 from gnmanifold.manifolds.point import OutputPoint
 from gnmanifold.metrics import GaussNewtonMetric, InducedMetric, LocalMetric, Metric
 from gnmanifold.models import Model
@@ -93,7 +93,7 @@ class OutputManifold(GeometricManifold, RiemannianSubmanifold):
 
     def norm(self, point: Any, tangent_vector: Any) -> np.float64:
         self._parameters(point)
-        return np.float64(np.linalg.norm(self._vector(tangent_vector)))
+        return lengthened(self._vector(tangent_vector), np.linalg.norm)
 
     def projection(self, point: Any, vector: Any) -> Vector:
         return self.at(point).lin.project(self._vector(vector))

@@ -11,7 +11,7 @@ from pymanopt.manifolds.manifold import Manifold
 
 from gnmanifold.errors import ForeignPointError
 from gnmanifold.geometry.hessian import connection_term, riemannian_hessian
-from gnmanifold.manifolds.geometric import GeometricManifold
+from gnmanifold.manifolds.geometric import GeometricManifold, lengthened
 from gnmanifold.manifolds.point import OutputPoint
 from gnmanifold.metrics import GaussNewtonMetric, InducedMetric, LocalMetric, Metric
 from gnmanifold.metrics.induced import induced
@@ -87,7 +87,8 @@ class ParameterManifold(GeometricManifold, Manifold):
         return self._recall(self._parameters(point)).inner_product(a, b)
 
     def norm(self, point: Any, tangent_vector: Any) -> np.float64:
-        return np.sqrt(self.inner_product(point, tangent_vector, tangent_vector))
+        a = self._vector(tangent_vector)
+        return lengthened(a, lambda unit: np.sqrt(self.inner_product(point, unit, unit)))
 
     def projection(self, point: Any, vector: Any) -> Vector:
         return self._vector(vector)

@@ -24,7 +24,10 @@ from gnmanifold.validation import limit, nonnegative
 class StopReason(str, Enum):
     """Why a run ended: each value is the sentence that the user reads."""
 
-    GRADIENT = "Converged: the gradient norm is below min_gradient_norm."
+    GRADIENT = (
+        "Converged: the gradient norm is below min_gradient_norm (absolute: lower it for problems "
+        "in small units)."
+    )
     STEP = (
         "Stopped: the last step is shorter than min_step_size (a length: lower it for problems in "
         "small units), or the line search refused every trial along this direction."
@@ -53,6 +56,10 @@ class StopReason(str, Enum):
     ITERATIONS = (
         "Stopped: max_iterations reached; the last point is returned, the log has the rest."
     )
+    ROSE = (
+        "Stopped: max_iterations reached at a cost above the start's; the best point so far is "
+        "returned. Bound the steps with BackTracking(), a trust region or damping."
+    )
     TIME = "Stopped: max_time reached; the best point so far is returned."
     EVALUATIONS = "Stopped: max_cost_evaluations reached; the best point so far is returned."
     INTERRUPTED = "Stopped: interrupted by the user; the best point so far is returned."
@@ -68,6 +75,7 @@ _UNFINISHED = (
     StopReason.DIVERGED,
     StopReason.REFUSED,
     StopReason.OVERFLOW,
+    StopReason.ROSE,
     StopReason.TIME,
     StopReason.EVALUATIONS,
     StopReason.CRITERION,
@@ -191,7 +199,8 @@ class Optimizer(HostOptimizer):
         began = time.time()
         self._initialize_log(optimizer_parameters=self._parameters())
         printer = self._printer()
-        state = best = self._start(problem, _initial_point(problem.manifold, initial_point))
+        with np.errstate(all="ignore"):
+            state = best = self._start(problem, _initial_point(problem.manifold, initial_point))
         clock = _Clock(began, state.cost, counts, before)
         end: _End | None = None
         with self._bar() as bar:
@@ -255,7 +264,8 @@ class Optimizer(HostOptimizer):
     def _guarded_step(self, problem: Any, state: State) -> tuple[State, _End | None]:
         """Next state, or the same one where the step was interrupted or failed numerically."""
         try:
-            return self._step(problem, state), None
+            with np.errstate(all="ignore"):  # what is not finite is refused, or an error of its own
+                return self._step(problem, state), None
         except KeyboardInterrupt:
             return state, _End(StopReason.INTERRUPTED)
         except NotImplementedError:  # nothing failed: something is missing
@@ -275,7 +285,7 @@ class Optimizer(HostOptimizer):
         if state.step_size == 0 or state.step_size < self._min_step_size:
             return StopReason.STEP
         if state.iteration >= self._max_iterations:
-            return StopReason.ITERATIONS
+            return StopReason.ROSE if state.cost > clock.start_cost else StopReason.ITERATIONS
         if time.time() - clock.began >= self._max_time:
             return StopReason.TIME
         if used is not None and used.values >= self._max_cost_evaluations:

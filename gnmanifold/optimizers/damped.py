@@ -16,6 +16,7 @@ from gnmanifold.linearization import Linearization
 from gnmanifold.metrics.products import gauss_newton_product
 from gnmanifold.optimizers.base import Optimizer, State, StopReason
 from gnmanifold.optimizers.descent import covector
+from gnmanifold.optimizers.line_search import finite_point
 from gnmanifold.optimizers.linear_model import EPS
 from gnmanifold.problems import require_composite
 
@@ -138,7 +139,7 @@ class DampedDescent(Optimizer):
             candidate = problem.manifold.retraction(point, tangent)
         except GnmanifoldError:
             return point, np.inf
-        return candidate, float(problem.cost(candidate))
+        return candidate, float(problem.cost(candidate)) if finite_point(candidate) else np.inf
 
     def _stop(self, state: State, clock: Any) -> StopReason | None:
         assert isinstance(state, DampedState)

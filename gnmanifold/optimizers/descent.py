@@ -80,6 +80,8 @@ class Descent(Optimizer):
             if not after.failure or after.cost == 0:
                 break
             direction = 0.25 * direction  # no tangent space there: not so far
+        if after.failure and after.cost != 0:  # a perfect fit ends the run, any other stays
+            return replace(noted, failure=after.failure)
         return after if after.failure or not after.step_size else self._moved(problem, state, after)
 
     def _searched(self, problem: Any, noted: DescentState, direction: Any) -> DescentState:

@@ -91,4 +91,10 @@ def _trial(objective: Any, manifold: Any, x: Any, step: Any) -> tuple[Any, float
         candidate = manifold.retraction(x, step)
     except GnmanifoldError:  # a geodesic that ends, a Jacobian that loses rank on the way
         return x, np.inf
-    return candidate, objective(candidate)
+    return (candidate, objective(candidate)) if finite_point(candidate) else (x, np.inf)
+
+
+def finite_point(point: Any) -> bool:
+    """Whether the parameters of a point, or its entries, are finite; True for other kinds."""
+    values = getattr(point, "parameters", point)
+    return not isinstance(values, np.ndarray) or bool(np.all(np.isfinite(values)))

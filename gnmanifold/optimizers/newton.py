@@ -25,6 +25,7 @@ from gnmanifold.optimizers.linear_model import EPS
 from gnmanifold.validation import first_nonfinite, one_of, positive_int
 
 HESSIANS = ("parameters", "riemannian")
+_TOLERANCE = 1e-3
 _DENSE = 64  # parameters up to which a p x p matrix is formed whatever n
 _BACKWARD = 1e-10  # backward error of the linear system where no matrix is formed
 
@@ -99,11 +100,12 @@ class FilteredNewton(ModelDescent):
     """Newton's method with the k largest eigenvalues of the Hessian: -Σ_{i<=k} u_i u_iᵀJᵀ∇g/λ_i.
 
     `rank` or `tolerance` say which eigenvalues are kept, as in FilteredHessianMetric: only positive
-    ones, so that every step descends. Near a manifold of minima of codimension k the step is the
-    Gauss-Newton step of least norm up to terms of the order of the distance to it, where Newton's
-    own is erratic. Products with the Hessian are all that it takes: on a manifold with
+    ones, above 1e-3 of the largest without either, so that every direction descends; full steps can
+    overshoot, which BackTracking() prevents. Near a manifold of minima of codimension k the step is
+    the Gauss-Newton step of least norm up to terms of the order of the distance to it, where
+    Newton's own is erratic. Products with the Hessian are all that it takes: on a manifold with
     EuclideanMetric no n x p matrix is formed.
-    Raises ArgumentError unless one of rank and tolerance is given.
+    Raises ArgumentError where both rank and tolerance are given.
     N. Boumal, When the Hessian is a proxy for its Gauss-Newton approximation, 2026.
     """
 
@@ -119,6 +121,8 @@ class FilteredNewton(ModelDescent):
         **limits: Any,
     ) -> None:
         super().__init__(line_searcher, **limits)
+        if rank is None and tolerance is None:
+            tolerance = _TOLERANCE
         self.rank, self.tolerance = rank, tolerance
         check_filter(rank, tolerance)
 

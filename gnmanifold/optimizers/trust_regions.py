@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 from pymanopt.optimizers import TrustRegions as HostTrustRegions
 
-from gnmanifold.errors import ArgumentError, GnmanifoldError
+from gnmanifold.errors import ArgumentError, GnmanifoldError, NonFiniteError
 from gnmanifold.optimizers.base import Callback, Optimizer, Result, State, StopReason
+from gnmanifold.optimizers.line_search import finite_point
 from gnmanifold.problems import require_composite
 from gnmanifold.validation import nonnegative, one_of, positive, positive_int
 
@@ -158,7 +159,7 @@ class TrustRegions(Optimizer, HostTrustRegions):
             candidate = problem.manifold.retraction(point, step)
         except GnmanifoldError:
             return point, np.inf
-        return candidate, problem.cost(candidate)
+        return candidate, problem.cost(candidate) if finite_point(candidate) else np.inf
 
     def _stop(self, state: State, clock: Any) -> StopReason | None:
         reason = super()._stop(state, clock)
@@ -200,7 +201,10 @@ class _GaussNewtonModel:
 
 def _cauchy_length(problem: Any, state: State) -> float | None:
     """Length |g|³/<g, Hg> of the step to the minimum along the gradient, None if there is none."""
-    image = problem.riemannian_hessian(state.point, state.gradient)
+    try:
+        image = problem.riemannian_hessian(state.point, state.gradient)
+    except NonFiniteError:  # an overflow
+        return None
     curvature = float(problem.manifold.inner_product(state.point, state.gradient, image))
     if not 0 < curvature < np.inf:
         return None
