@@ -392,7 +392,7 @@ def test_limits_end_a_run_with_their_reason():
     y = targets(model, model.initial_parameters + 0.3)
     w = model.initial_parameters
     for limits, reason in (
-        ({"max_iterations": 2}, StopReason.ITERATIONS),
+        ({"max_iterations": 2}, StopReason.ROSE),
         ({"max_time": 1e-9}, StopReason.TIME),
         ({"max_cost_evaluations": 2}, StopReason.EVALUATIONS),
         ({"min_step_size": 1e6}, StopReason.STEP),

@@ -230,14 +230,14 @@ def test_huge_targets_raise_no_warning(name, start):
     assert np.isfinite(run.cost)
 
 
-def test_a_run_that_rose_returns_its_best_point_and_says_so():
+def test_a_run_that_rose_says_so():
     model = gn.AutogradModel(lambda w: anp.array([w[0], w[0] ** 2, anp.sin(w[0]) + 0 * w[1]]), 2)
     loss = gn.SquaredError(np.ones(3))
     problem = gn.CompositeProblem(gn.ParameterManifold(model, gn.EuclideanMetric()), loss)
     solver = GradientDescent(ConstantStep(0.9), verbosity=0, max_iterations=4)
     run = solver.run(problem, initial_point=np.array([0.9, 0.0]))
     assert "above the start's" in run.stopping_criterion
-    assert run.cost == min(run.log["iterations"]["cost"])
+    assert run.cost == run.log["iterations"]["cost"][-1]
 
 
 def test_softmax_costs_are_never_negative():

@@ -57,8 +57,8 @@ class StopReason(str, Enum):
         "Stopped: max_iterations reached; the last point is returned, the log has the rest."
     )
     ROSE = (
-        "Stopped: max_iterations reached at a cost above the start's; the best point so far is "
-        "returned. Bound the steps with BackTracking(), a trust region or damping."
+        "Stopped: max_iterations reached; the last point is returned, at a cost above the start's, "
+        "the log has the rest. Bound the steps with BackTracking(), a trust region or damping."
     )
     TIME = "Stopped: max_time reached; the best point so far is returned."
     EVALUATIONS = "Stopped: max_cost_evaluations reached; the best point so far is returned."
@@ -75,7 +75,6 @@ _UNFINISHED = (
     StopReason.DIVERGED,
     StopReason.REFUSED,
     StopReason.OVERFLOW,
-    StopReason.ROSE,
     StopReason.TIME,
     StopReason.EVALUATIONS,
     StopReason.CRITERION,
