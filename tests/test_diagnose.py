@@ -35,6 +35,7 @@ def test_a_good_fit(decay, tmp_path):
     assert found.numbers["tangent_share"] < 1e-8
     assert found.local_rate.full_steps_converge
     assert found.terms.convex
+    assert found.critical_point.kind == "minimum"
     assert found.nonlinearity.trusted
     printed = str(found)
     for title in (
@@ -64,7 +65,7 @@ def test_the_page_needs_nothing_else(decay, tmp_path):
     assert "data:image/png;base64," in page
     assert not re.search(r"(src|href)=\"http", page)
     assert "Nothing is wrong" in page
-    assert page.count("<table>") == 6
+    assert page.count("<table>") == 7
     assert [each.name for each in path.parent.iterdir()] == ["report.html"]
 
 
@@ -131,6 +132,13 @@ def test_steps_that_run_away():
     found = gn.diagnose(problem, np.array([0.0]))
     assert found.local_rate.radius == pytest.approx(3.0)
     assert "run away" in " ".join(found.advice)
+
+
+def test_a_saddle():
+    model = gn.AutogradModel(lambda w: anp.array([w[0] ** 2 - 1, w[1]]), 2)
+    manifold = gn.ParameterManifold(model, gn.EuclideanMetric())
+    problem = gn.CompositeProblem(manifold, gn.SquaredError(np.zeros(2)))
+    assert "A saddle: the cost decreases in 1 direction" in advice_on(problem, np.zeros(2))
 
 
 def test_other_losses():

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from gnmanifold.diagnostics.convexity import HessianTerms, hessian_terms
+from gnmanifold.diagnostics.critical_points import classify
 from gnmanifold.diagnostics.nonlinearity import Nonlinearity, nonlinearity
 from gnmanifold.diagnostics.rates import LocalRate, local_factor
 from gnmanifold.diagnostics.report import Diagnosis, Line, Section
@@ -22,6 +23,7 @@ from gnmanifold.problems import CompositeProblem, require_composite
 _HESSIANS = 600  # parameters up to which the Riemannian Hessian is taken apart
 _CURVATURES = 1e7  # second derivatives n p² up to which the nonlinearity is computed
 _FORMED = 2e7  # entries of a Jacobian that is formed
+_CLASSIFIED = 200  # parameters up to which the point is classified, which can take refits
 _CRITICAL = 1e-4  # share of the residual in the tangent space from which a point is no fit
 _ILL = 1e8
 
@@ -61,6 +63,9 @@ def diagnose(problem: CompositeProblem, point: Any) -> Diagnosis:
         part(
             "terms", "Convexity on the surface", lambda: hessian_terms(problem, point), _term_lines
         )
+    if fit.critical and p <= _CLASSIFIED:
+        part("critical_point", "Kind of critical point", lambda: classify(problem, point),
+             lambda kind: [Line(kind.kind, "", str(kind))])  # fmt: skip
     if fit.critical:
         part("local_rate", "Gauss-Newton steps nearby", lambda: local_factor(problem, point),
              _rate_lines)  # fmt: skip
@@ -204,6 +209,9 @@ def _sloppy_lines(found: Sloppiness) -> list[Line]:
 def _advice(numbers: dict[str, Any], made: dict[str, Any]) -> list[str]:
     """Plain sentences: what is wrong, and what to do."""
     found = [*_advice_on_fit(numbers), *_advice_on_curvature(made)]
+    kind = made.get("critical_point")
+    if kind is not None and kind.kind in ("saddle", "maximum"):
+        found.append(f"{kind} Start elsewhere, or go on with TrustRegions.")
     rate, curvature = made.get("local_rate"), made.get("nonlinearity")
     if rate is not None and not rate.full_steps_converge:
         found.append(

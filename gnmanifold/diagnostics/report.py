@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from gnmanifold.diagnostics.convexity import HessianTerms
+from gnmanifold.diagnostics.critical_points import CriticalPoint
 from gnmanifold.diagnostics.nonlinearity import Nonlinearity
 from gnmanifold.diagnostics.rates import LocalRate
 from gnmanifold.diagnostics.sloppiness import Sloppiness
@@ -52,6 +53,7 @@ class Diagnosis:
     residuals: np.ndarray
     spectrum: Spectrum | None = None
     terms: HessianTerms | None = None
+    critical_point: CriticalPoint | None = None
     local_rate: LocalRate | None = None
     nonlinearity: Nonlinearity | None = None
     sloppiness: Sloppiness | None = None
@@ -72,7 +74,7 @@ class Diagnosis:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain numbers, strings and None, for JSON; infinite and undefined numbers are strings."""
-        parts = ("spectrum", "local_rate", "nonlinearity")
+        parts = ("spectrum", "critical_point", "local_rate", "nonlinearity")
         computed = {name: getattr(self, name) for name in parts}
         content = {
             **self.numbers,
