@@ -149,15 +149,15 @@ def test_region_of_a_sphere_is_the_known_one():
     center = np.array([np.pi / 2, 0.0])
     problem = posed(model, height / r * model(center))
     level = 0.5 * (r**2 + height**2)  # reached at a right angle, where h'' = 0
-    found = region_convexity(problem, center, level=level, directions=8, samples=5, ascents=5)
-    assert found.reached == found.directions == 8
+    found = region_convexity(problem, center, level=level, directions=4, samples=3, ascents=3)
+    assert found.reached == found.directions == 4
     assert found.smoothness == pytest.approx(height / r, rel=1e-6)
     assert 0 <= found.modulus < 0.2 * height / r
     assert found.negative_share == 0
     assert "No violation found" in str(found)
     assert found.distance == pytest.approx(r * np.pi / 2, rel=0.06)
     beyond = region_convexity(
-        problem, center, level=1.3 * level, directions=8, samples=5, ascents=5
+        problem, center, level=1.3 * level, directions=4, samples=3, ascents=3
     )
     assert beyond.modulus < 0 < beyond.negative_share
     assert beyond.worst.cause == "surface"
@@ -186,6 +186,28 @@ def test_regions_are_deterministic_and_nested(problem):
     assert first.smoothness >= at_the_center[-1]
     without = region_convexity(problem, w, **{**options, "ascents": 1})
     assert first.modulus <= without.modulus
+
+
+def test_rounding_is_not_negative_curvature():
+    """A linear model with the singular Hessian of softmax is convex."""
+    design = np.linspace(-1, 1, 6)
+    model = gn.AutogradModel(lambda w: (anp.outer(design, w[:3]) + w[3:6]).ravel(), 6)
+    problem = gn.CompositeProblem(gn.ParameterManifold(model), gn.Softmax([0, 1, 2, 0, 1, 2], 3))
+    found = region_convexity(
+        problem, 0.1 * np.ones(6), radius=3.0, directions=3, samples=2, ascents=2
+    )
+    assert found.negative_share == 0
+    assert "No violation found" in str(found)
+
+
+def test_geodesics_that_end_do_not_reach_the_boundary():
+    x = np.linspace(0.1, 3, 8)
+    model = gn.AutogradModel(lambda w: anp.exp(-w[0] * x) + anp.exp(-w[1] * x), 2)
+    center = np.array([1.0, 1.1])  # near the fold w0 = w1
+    found = region_convexity(
+        posed(model, model(center)), center, radius=1.0, directions=2, samples=1, ascents=1
+    )
+    assert found.reached < found.directions == 2
 
 
 def test_regions_refuse_what_is_none(problem):

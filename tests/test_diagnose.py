@@ -122,7 +122,7 @@ def test_more_parameters_than_outputs():
 def test_the_surface_is_found_to_be_the_cause():
     circle = gn.AutogradModel(lambda w: anp.array([anp.cos(w[0]), anp.sin(w[0])]), 1)
     problem = gn.CompositeProblem(gn.OutputManifold(circle), gn.SquaredError([3.0, 0.0]))
-    assert "the surface is the cause" in advice_on(problem, np.array([np.pi]))
+    assert "the surface is the cause" in advice_on(problem, np.array([np.pi - 0.3]))
 
 
 def test_steps_that_run_away():
@@ -132,6 +132,36 @@ def test_steps_that_run_away():
     found = gn.diagnose(problem, np.array([0.0]))
     assert found.local_rate.radius == pytest.approx(3.0)
     assert "run away" in " ".join(found.advice)
+
+
+def test_a_maximum_gets_no_other_advice():
+    circle = gn.AutogradModel(lambda w: anp.array([anp.sin(w[0]), anp.cos(w[0])]), 1)
+    problem = gn.CompositeProblem(gn.OutputManifold(circle), gn.SquaredError([2.0, 0.0]))
+    (sentence,) = gn.diagnose(problem, np.array([-np.pi / 2])).advice
+    assert sentence.startswith("A strict maximum")
+    assert "This is no fit" in sentence
+
+
+def test_zero_residual_is_a_minimum():
+    x = np.linspace(0.1, 2, 12)
+    model = gn.AutogradModel(lambda w: w[0] * anp.exp(-w[1] * x), 2)
+    y = 2 * np.exp(-1.3 * x)
+    for noise in (0.0, 1e-16):
+        problem = gn.CompositeProblem(gn.OutputManifold(model), gn.SquaredError(y * (1 + noise)))
+        found = gn.diagnose(problem, np.array([2.0, 1.3]))
+        assert "no minimum" not in " ".join(found.advice)
+        assert found.critical_point.kind == "minimum"
+        found.plot()
+
+
+def test_nothing_is_promised_that_was_not_assessed():
+    model = gn.AutogradModel(lambda w: w + 0.1 * w**2, 3)
+    problem = gn.CompositeProblem(gn.OutputManifold(model), gn.SquaredError(1.1 * np.ones(3)))
+    found = gn.diagnose(problem, np.ones(3))
+    assert found.advice[0].startswith("Nothing wrong was found in what was computed; not assessed")
+    assert "Nonlinearity of the fit" in found.advice[0]
+    missing = {section.title: section.missing for section in found.sections if section.missing}
+    assert missing["Nonlinearity of the fit"] == "there is no degree of freedom left"
 
 
 def test_a_saddle():

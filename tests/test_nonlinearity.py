@@ -214,6 +214,46 @@ def test_an_interval_without_end():
     assert fit.confidence_intervals(0.99)[0, 1] < np.inf
 
 
+@pytest.mark.parametrize("which", ["logarithm", "logarithm and line", "square root"])
+def test_intervals_that_end_near_the_edge_of_the_domain(which):
+    """The end lies between a point where the cost is too low and one where there is no cost."""
+    x = np.linspace(0.1, 2, 12)
+    if which == "square root":
+        model = gn.CallableModel(
+            lambda w: np.sqrt(w[0]) * x, 1, jacobian=lambda w: (0.5 / np.sqrt(w[0]) * x)[:, None]
+        )
+        y, start, edge = 1.2 * x + 0.7 * np.sin(9 * x), [1.0], 0.0
+    else:
+        line = which.endswith("line")
+        model = gn.CallableModel(
+            lambda w: np.log(w[0]) * x + (w[1] if line else 0.0),
+            2 if line else 1,
+            jacobian=lambda w: np.column_stack([x / w[0], np.ones(12)] if line else [x / w[0]]),
+        )
+        y = 0.1 * x + 0.2 + 2 * np.random.default_rng(0).standard_normal(12)
+        start, edge = ([1.0, 0.0] if line else [1.0]), 0.0
+    with np.errstate(all="ignore"):
+        fit = gn.fit(model, y, start)
+        low, high = fit.profile("w0", points=5).interval
+    assert edge < low < fit.parameters[0] < high
+    # the model is linear in log w0, or in its root: there the interval is the linear one
+    turn = np.sqrt if which == "square root" else np.log
+    center, slope = turn(fit.parameters[0]), fit.parameters[0]
+    width = fit.profile("w0", points=2).quantile * fit.standard_errors[0]
+    width = width / (2 * np.sqrt(slope)) if which == "square root" else width / slope
+    np.testing.assert_allclose([turn(low), turn(high)], [center - width, center + width], rtol=1e-6)
+
+
+def test_units_do_not_matter_however_odd():
+    for size in (1e-105, 1e120):
+        model = gn.AutogradModel(
+            lambda w, size=size: w[0] * CONCENTRATION / (w[1] / size + CONCENTRATION), 2
+        )
+        found = gn.fit(model, RATE, [200.0, 0.1 * size]).nonlinearity()
+        assert found.skewness[1] == pytest.approx(0.3207, abs=1e-4)
+        assert found.skewed == ("w1",)
+
+
 def test_a_bad_fit_says_so():
     """Two exponentials that are hardly apart: intervals of a linear model make no sense."""
     rng = np.random.default_rng(3)

@@ -53,8 +53,10 @@ def test_the_fold_of_two_exponentials():
     found = follow_to_boundary(two_exponentials(), np.array([-0.5, 0.7]), names=("fast", "slow"))
     assert found.reached
     assert abs(found.parameters[0] - found.parameters[1]) < 0.05
-    assert found.limits in ({"fast": 1, "slow": -1}, {"fast": -1, "slow": 1})
-    assert "one parameter less" in str(found)
+    assert found.fold
+    assert found.limits == {}
+    assert found.moving in ({"fast": 1, "slow": -1}, {"fast": -1, "slow": 1})
+    assert "Fold at a length of" in str(found)
 
 
 @pytest.mark.parametrize(
@@ -73,6 +75,7 @@ def test_the_limits_of_michaelis_and_menten(direction, limits):
         names=("Vm", "K"),
     )
     assert found.reached
+    assert not found.fold
     assert found.limits == limits
     Vm, K = found.parameters
     simpler = np.exp(Vm - K) * X if len(limits) == 2 else np.full(4, np.exp(Vm))
@@ -109,5 +112,9 @@ def test_bad_arguments():
         follow_to_boundary(model, np.zeros(2), sign="forward")
     with pytest.raises(gn.ArgumentError):
         follow_to_boundary(model, np.zeros(2), max_length=0.0)
+    with pytest.raises(gn.ArgumentError, match="must not be zero"):
+        follow_to_boundary(model, np.zeros(2), direction=np.zeros(2))
+    with pytest.raises(gn.ArgumentError, match="names must be as many"):
+        sloppiness(model, np.zeros(2), names=("a",))
     with pytest.raises(gn.RankDeficientError):
         follow_to_boundary(two_exponentials(), np.zeros(2))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,8 @@ from gnmanifold.diagnostics.spectrum import Spectrum, spectrum
 from gnmanifold.errors import GnmanifoldError
 from gnmanifold.linearization import Linearization
 from gnmanifold.losses import SquaredError
+from gnmanifold.manifolds import ParameterManifold
+from gnmanifold.metrics import EuclideanMetric
 from gnmanifold.problems import CompositeProblem, require_composite
 
 _HESSIANS = 600  # parameters up to which the Riemannian Hessian is taken apart
@@ -26,6 +29,7 @@ _FORMED = 2e7  # entries of a Jacobian that is formed
 _CLASSIFIED = 200  # parameters up to which the point is classified, which can take refits
 _CRITICAL = 1e-4  # share of the residual in the tangent space from which a point is no fit
 _ILL = 1e8
+_ROUNDING = 1e-12
 
 
 Lines = Callable[[Any], Any]
@@ -48,8 +52,11 @@ def diagnose(problem: CompositeProblem, point: Any) -> Diagnosis:
     made: dict[str, Any] = {}
 
     def part(
-        name: str, title: str, compute: Callable[[], Any], lines: Callable[[Any], Any]
+        name: str, title: str, compute: Callable[[], Any], lines: Lines, reason: str = ""
     ) -> None:
+        if reason:
+            sections.append(Section(title, missing=reason))
+            return
         try:
             made[name] = compute()
             sections.append(Section(title, tuple(lines(made[name]))))
@@ -58,26 +65,28 @@ def diagnose(problem: CompositeProblem, point: Any) -> Diagnosis:
 
     fit = _Fit(problem, lin)
     part("fit", "The fit", fit.check, _fit_lines)
-    part("spectrum", "Curvature of the cost", lambda: spectrum(problem, point), _spectrum_lines)
-    if p <= _HESSIANS:
-        part(
-            "terms", "Convexity on the surface", lambda: hessian_terms(problem, point), _term_lines
-        )
-    if fit.critical and p <= _CLASSIFIED:
-        part("critical_point", "Kind of critical point", lambda: classify(problem, point),
-             lambda kind: [Line(kind.kind, "", str(kind))])  # fmt: skip
-    if fit.critical:
-        part("local_rate", "Gauss-Newton steps nearby", lambda: local_factor(problem, point),
-             _rate_lines)  # fmt: skip
-    if isinstance(loss, SquaredError) and n > p and n * p * p <= _CURVATURES:
-        part("nonlinearity", "Nonlinearity of the fit", fit.nonlinearity, _curvature_lines)
-    if n * p <= _FORMED:
-        part("sloppiness", "Stiff and sloppy directions", lambda: sloppiness(problem.model, lin.w),
-             _sloppy_lines)  # fmt: skip
+    posed, where = problem, point
+    if p > _HESSIANS:  # the metric's own Hessian takes a solve for each product
+        posed = CompositeProblem(ParameterManifold(problem.model, EuclideanMetric()), loss)
+        where = lin.w
+    part("spectrum", "Curvature of the cost", lambda: spectrum(posed, where), _spectrum_lines)
+    large = f"more than {_HESSIANS} parameters" if p > _HESSIANS else ""
+    part("terms", "Convexity on the surface", lambda: hessian_terms(problem, point), _term_lines,
+         large)  # fmt: skip
+    away = fit.away
+    many = f"more than {_CLASSIFIED} parameters" if p > _CLASSIFIED else ""
+    part("critical_point", "Kind of critical point", lambda: classify(problem, point),
+         lambda kind: [Line(kind.kind, "", str(kind))], away or many)  # fmt: skip
+    part("local_rate", "Gauss-Newton steps nearby", lambda: local_factor(problem, point),
+         _rate_lines, away)  # fmt: skip
+    part("nonlinearity", "Nonlinearity of the fit", fit.nonlinearity, _curvature_lines,
+         away or fit.unlike_a_fit)  # fmt: skip
+    part("sloppiness", "Stiff and sloppy directions", lambda: sloppiness(problem.model, lin.w),
+         _sloppy_lines, "" if n * p <= _FORMED else "the Jacobian is too large")  # fmt: skip
     numbers = made.pop("fit", {})
     return Diagnosis(
         tuple(sections),
-        tuple(_advice(numbers, made)),
+        tuple(_advice(numbers, made, [each.title for each in sections if each.missing])),
         np.array(lin.psi),
         np.array(loss.gradient(lin.psi)),
         numbers=numbers,
@@ -90,18 +99,35 @@ class _Fit:
     problem: CompositeProblem
     lin: Linearization
 
-    @property
+    @cached_property
     def share(self) -> float:
-        """Share of ∇g in the tangent space, zero at a critical point."""
-        z = self.problem.loss.gradient(self.lin.psi)
+        """Share of ∇g in the tangent space; zero at a critical point, and where it is rounding."""
+        lin, loss = self.lin, self.problem.loss
+        z = loss.gradient(lin.psi)
         size = float(np.linalg.norm(z))
-        if size == 0 or self.lin.model.num_parameters * len(z) > _FORMED:
+        if size == 0 or lin.model.num_parameters * len(z) > _FORMED:
             return 0.0 if size == 0 else np.nan
-        return float(np.linalg.norm(self.lin.least_squares.project(z))) / size
+        tangent = float(np.linalg.norm(lin.least_squares.project(z)))
+        mu = loss.mu if np.isfinite(loss.mu) else 1.0
+        noise = _ROUNDING * (size + mu * float(np.linalg.norm(lin.psi)))
+        return 0.0 if tangent <= noise else tangent / size
 
     @property
-    def critical(self) -> bool:
-        return self.share <= _CRITICAL
+    def away(self) -> str:
+        """Why the point cannot be taken for a fit, "" where it can."""
+        if np.isnan(self.share):
+            return "the Jacobian is too large to tell whether this is a minimum"
+        return "" if self.share <= _CRITICAL else "this is no minimum yet"
+
+    @property
+    def unlike_a_fit(self) -> str:
+        """Why the curvatures of a least-squares fit do not apply, "" where they do."""
+        n, p = self.lin.model.num_outputs, self.lin.model.num_parameters
+        if not isinstance(self.problem.loss, SquaredError):
+            return "it is for least squares"
+        if n <= p:
+            return "there is no degree of freedom left"
+        return "there are too many second derivatives" if n * p * p > _CURVATURES else ""
 
     def check(self) -> dict[str, Any]:
         """Numbers of the fit."""
@@ -206,29 +232,34 @@ def _sloppy_lines(found: Sloppiness) -> list[Line]:
     ]
 
 
-def _advice(numbers: dict[str, Any], made: dict[str, Any]) -> list[str]:
+def _advice(numbers: dict[str, Any], made: dict[str, Any], missing: list[str]) -> list[str]:
     """Plain sentences: what is wrong, and what to do."""
-    found = [*_advice_on_fit(numbers), *_advice_on_curvature(made)]
     kind = made.get("critical_point")
     if kind is not None and kind.kind in ("saddle", "maximum"):
-        found.append(f"{kind} Start elsewhere, or go on with TrustRegions.")
+        return [f"{kind} This is no fit: start elsewhere, or go on with TrustRegions."]
+    found = [*_advice_on_fit(numbers), *_advice_on_curvature(made)]
     rate, curvature = made.get("local_rate"), made.get("nonlinearity")
-    if rate is not None and not rate.full_steps_converge:
+    if rate is not None and rate.radius > 1 + _ROUNDING:
         found.append(
             f"Full Gauss-Newton steps run away from this point (factor {rate.radius:.3g}): the "
             "residual is large where the surface bends; take LevenbergMarquardt or Newton."
         )
     if curvature is not None:
         found += [each for each in curvature.advice() if not each.endswith("interval is good.")]
-    return found or ["Nothing is wrong: a fit whose linear approximation can be trusted."]
+    if found:
+        return found
+    if curvature is not None and curvature.trusted:
+        return ["Nothing is wrong: a fit whose linear approximation can be trusted."]
+    return [f"Nothing wrong was found in what was computed; not assessed: {'; '.join(missing)}."]
 
 
 def _advice_on_fit(numbers: dict[str, Any]) -> list[str]:
     found = []
     if numbers.get("tangent_share", 0.0) > _CRITICAL:
         found.append(
-            f"This is no minimum yet: {numbers['tangent_share']:.2g} of the residual can still be "
-            "removed to first order; run an optimizer to the end, such as LevenbergMarquardt()."
+            f"This is no minimum yet: {100 * numbers['tangent_share']:.2g} % of the residual can "
+            "still be removed to first order; run an optimizer to the end, such as "
+            "gn.optimizers.LevenbergMarquardt()."
         )
     rank, p, n = (numbers.get(name) for name in ("rank", "parameters", "outputs"))
     if rank is not None and p is not None and n is not None:
@@ -260,10 +291,10 @@ def _advice_on_curvature(made: dict[str, Any]) -> list[str]:
         ]
     if terms is not None and terms.cause == "loss":
         return ["The loss itself is not convex in its metric here: take the Gauss-Newton metric."]
-    if spectrum_ is not None and spectrum_.hessian.signs.negative:
+    if spectrum_ is not None and spectrum_.hessian.signs.negative and terms is not None:
         return [
-            f"The Hessian by the parameters has {spectrum_.hessian.signs.negative} negative "
-            "eigenvalues, though the cost is convex on the surface: plain Newton steps can go to "
-            "a saddle; Gauss-Newton and trust regions on the surface do not."
+            "Negative eigenvalues of the Hessian by the parameters: "
+            f"{spectrum_.hessian.signs.negative}, though the cost is convex on the surface: plain "
+            "Newton steps can go to a saddle; Gauss-Newton and trust regions on the surface do not."
         ]
     return []

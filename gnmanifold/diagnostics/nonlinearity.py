@@ -12,6 +12,7 @@ from scipy import stats
 from scipy.linalg import solve_triangular
 
 from gnmanifold.errors import ArgumentError, UnderdeterminedError
+from gnmanifold.factorization import column_norms
 from gnmanifold.linearization import Linearization
 from gnmanifold.models import Model
 from gnmanifold.models.base import as_model
@@ -59,13 +60,20 @@ class Nonlinearity:
     @property
     def trusted(self) -> bool:
         """Whether linear confidence intervals are a fair description of what is known."""
-        return self._flat and self._straight and not np.any(np.abs(self.skewness) > _VERY_SKEWED)
+        symmetric = bool(np.all(np.abs(self.skewness) <= _VERY_SKEWED))  # NaN is not
+        return self._flat and self._straight and symmetric
 
     @property
     def skewed(self) -> tuple[str, ...]:
         """Names of the parameters whose profile interval is better than the linear one."""
         pairs = zip(self.names, self.skewness, strict=True)
-        return tuple(name for name, skew in pairs if abs(skew) > _SKEWED)
+        return tuple(name for name, skew in pairs if not abs(skew) <= _SKEWED)
+
+    @property
+    def relative_bias(self) -> Float[np.ndarray, " p"]:
+        """Bias in standard errors, zero where those are."""
+        known = self.standard_errors > 0
+        return np.divide(self.bias, self.standard_errors, out=np.zeros_like(self.bias), where=known)
 
     @property
     def _flat(self) -> bool:
@@ -93,7 +101,11 @@ class Nonlinearity:
 
     def _sentence(self, i: int) -> str:
         name, skew = self.names[i], abs(self.skewness[i])
-        relative = abs(self.bias[i]) / self.standard_errors[i]
+        if self.standard_errors[i] == 0:
+            return f"{name}: the residual is zero: there is no error to assess."
+        if not np.isfinite(skew):
+            return f"{name}: not assessed, as numbers overflow: take other units."
+        relative = abs(self.relative_bias[i])
         biased = f" and biased by {relative:.2g} standard errors" if relative > _BIASED else ""
         if skew > _VERY_SKEWED:
             return f"{name}: far from symmetric{biased}: its linear interval misleads."
@@ -130,7 +142,7 @@ class Nonlinearity:
             )
         lines.append(f"linear regions are good while rms·√F <= {_ROUGH}")
         lines.append(f"{'':10s} {'bias / std. error':>18s} {'skewness':>10s}")
-        rows = zip(self.names, self.bias / self.standard_errors, self.skewness, strict=True)
+        rows = zip(self.names, self.relative_bias, self.skewness, strict=True)
         lines += [f"{name:10s} {bias:18.4f} {skew:10.4f}" for name, bias, skew in rows]
         return "\n".join([*lines, *self.advice()])
 
@@ -177,9 +189,9 @@ def nonlinearity(
     tangent_max, tangent_direction = largest_curvature(effects, restarts, generator)
     normal_max, normal_direction = largest_curvature(intrinsic, restarts, generator)
     quantile = stats.chi2.ppf(level, p) / p if np.isinf(freedom) else stats.f.ppf(level, p, freedom)
-    variances = np.sum(E**2, axis=1)  # of (JᵀJ)⁻¹ = E Eᵀ
+    deviations = column_norms(E.T)  # square roots of the diagonal of (JᵀJ)⁻¹ = E Eᵀ
     return Nonlinearity(
-        names=tuple(f"w{i}" for i in range(p)) if names is None else tuple(names),
+        names=parameter_names(names, p),
         level=level,
         parameter_effects_rms=unit * rms_curvature(effects),
         parameter_effects_max=unit * tangent_max,
@@ -189,9 +201,16 @@ def nonlinearity(
         intrinsic_direction=E @ normal_direction,
         sqrt_f=float(np.sqrt(quantile)),
         bias=-0.5 * scale**2 * (E @ np.trace(effects, axis1=1, axis2=2)),
-        skewness=scale * _third_moments(effects, E) / variances**1.5,
-        standard_errors=scale * np.sqrt(variances),
+        skewness=scale * _third_moments(effects, E / deviations[:, None]),
+        standard_errors=scale * deviations,
     )
+
+
+def parameter_names(names: Sequence[str] | None, p: int) -> tuple[str, ...]:
+    """The names, checked, or w0, w1, … without them."""
+    if names is not None and len(names) != p:
+        raise ArgumentError(f"names must be as many as the {p} parameters, got {len(names)}")
+    return tuple(f"w{i}" for i in range(p)) if names is None else tuple(names)
 
 
 def curvature_arrays(

@@ -18,7 +18,9 @@ from gnmanifold.optimizers import LevenbergMarquardt
 from gnmanifold.problems import CompositeProblem
 from gnmanifold.validation import positive, positive_int
 
-_EXPANSION, _EXPANSIONS = 1.6, 40
+_EXPANSION, _EXPANSIONS = 1.6, 60
+_EDGE = 1e-3  # of a standard error: how near the edge of a domain is looked for an end
+_REACH = 4.0  # times the linear interval: how far a profile without end is drawn
 _BETTER = 1e-9  # relative decrease of the cost that makes the fit no minimum
 
 
@@ -73,7 +75,10 @@ class _Refits:
         if len(w) > 1:
             others = np.delete(np.arange(len(w)), self.index)
             w[others] = self._others(value, w[others])
-        cost = float(SquaredError(self.y).value(self.model(w)))
+        with np.errstate(all="ignore"):
+            cost = float(SquaredError(self.y).value(self.model(w)))
+        if not np.isfinite(cost):
+            raise NonFiniteError(f"the model is not finite with parameter {self.index} at {value}")
         if cost < self.cost * (1 - _BETTER):
             raise ArgumentError(
                 f"the fit is no minimum: with parameter {self.index} at {value:.6g} the cost is "
@@ -120,9 +125,10 @@ def profile(
     unit[index] = 1.0
     error = scale * float(np.sqrt(unit @ Linearization(model, w).factor.solve(unit)))
     ends = [_end(refits, float(w[index]), side * quantile, error) for side in (-1.0, 1.0)]
+    reach = _REACH * quantile * error
     reached = [
-        end if np.isfinite(end) else w[index] + side * 4 * quantile * error
-        for side, end in zip((-1, 1), ends, strict=True)
+        end if np.isfinite(end) else _shown(refits, float(w[index]), side, reach)
+        for side, end in zip((-1.0, 1.0), ends, strict=True)
     ]
     values = np.union1d(np.linspace(float(reached[0]), float(reached[1]), points), w[index])
     tau = np.array([refits.tau(float(value)) for value in values])
@@ -139,22 +145,30 @@ def profile(
 
 
 def _end(refits: _Refits, estimate: float, target: float, error: float) -> float:
-    """Value at which τ reaches the target, infinite where it does not."""
+    """Value at which τ reaches the target, infinite where it does not in the model's domain."""
 
     def excess(value: float) -> float:
         return refits.tau(value) - target
 
     side, step, inner = np.sign(target), abs(target) * error, estimate
+    outside: float | None = None
     for _ in range(_EXPANSIONS):
-        outer = estimate + side * step
-        if not np.isfinite(outer):
+        outer = estimate + side * step if outside is None else 0.5 * (inner + outside)
+        if not np.isfinite(outer) or (outside and abs(outside - inner) <= _EDGE * error):
             break
         try:
-            reached = side * excess(outer) >= 0
-        except NonFiniteError:  # the domain of the model ends before
-            break
+            reached = side * excess(float(outer)) >= 0
+        except NonFiniteError:  # outside of the model's domain
+            outside = float(outer)
+            continue
         if reached:
-            low, high = sorted((inner, outer))
+            low, high = sorted((inner, float(outer)))
             return float(brentq(excess, low, high, xtol=1e-10 * error, rtol=1e-12))
-        inner, step = outer, step * _EXPANSION
+        inner, step = float(outer), step * _EXPANSION
     return float(side * np.inf)
+
+
+def _shown(refits: _Refits, estimate: float, side: float, reach: float) -> float:
+    """Last value on a side, within reach, that a refit is known at."""
+    known = [v for v in refits.known if 0 <= side * (v - estimate) <= reach]
+    return max(known, key=lambda value: abs(value - estimate))

@@ -17,7 +17,7 @@ from gnmanifold.validation import RandomState, as_generator, finite, positive, p
 
 OFF = (GeodesicError, NonFiniteError, RankDeficientError)
 _GROWTH = 1.5  # of the time to which a geodesic is followed, until it has left the region
-_FOLLOWED = 40
+_FOLLOWED = 24
 _DESCENTS = 3  # sampled points from which worse ones are sought
 _SHRINK = 0.7
 
@@ -53,7 +53,7 @@ class RegionConvexity:
             f"at {self.samples} points on {self.directions} geodesics, {self.reached} of which "
             f"reach the boundary, up to distance {self.distance:.3g}"
         )
-        if self.modulus < 0:
+        if _negative(self.modulus, self.smoothness):
             return (
                 f"Not geodesically convex: the Hessian has the eigenvalue {self.modulus:.3g}, to "
                 f"which the loss adds {self.worst.loss_part:.3g} and the surface "
@@ -118,7 +118,8 @@ def region_convexity(
     )
     if not region.contains(region.center):
         raise ArgumentError("the centre lies outside the region: its cost is above the level")
-    for name, number in (("directions", directions), ("samples", samples)):
+    counts = {"directions": directions, "samples": samples, "ascents": ascents}
+    for name, number in counts.items():
         positive_int(name, number)
     generator = as_generator(rng)
     found = [_sample(region, region.center, np.zeros_like(_parameters(region.center)))]
@@ -130,8 +131,9 @@ def region_convexity(
         times = end * np.arange(1, samples + 1) / samples
         found += [_sample(region, geodesic(t), t * unit) for t in times]
     kept = [each for each in found if each is not None]
+    samples = len(kept)
     kept += _search(region, kept, ascents, generator)
-    return _summary(region, kept, len(found), directions, reached)
+    return _summary(region, kept, samples, directions, reached)
 
 
 @dataclass(frozen=True, eq=False)
@@ -177,23 +179,32 @@ def _followed(region: _Region, unit: np.ndarray) -> tuple[Any, float, bool]:
     manifold = region.problem.manifold
     geodesic = manifold.geodesic(region.center, manifold.tangent(manifold.at(region.center), unit))
     inside, t = 0.0, 1e-3 * float(manifold.typical_dist)
+    left: bool | None = False
     for _ in range(_FOLLOWED):
-        if not _inside(region, geodesic, t):
+        left = _outside(region, geodesic, t)
+        if left is not False:
             break
         inside, t = t, _GROWTH * t
     else:
         return geodesic, inside, False
-    while t - inside > 0.05 * t:
+    while left and t - inside > 0.05 * t:  # one that ended is not followed any closer
         middle = 0.5 * (t + inside)
-        inside, t = (middle, t) if _inside(region, geodesic, middle) else (inside, middle)
-    return geodesic, inside, True
+        there = _outside(region, geodesic, middle)
+        inside, t, left = (middle, t, left) if there is False else (inside, middle, there)
+    return geodesic, inside, left is True
 
 
-def _inside(region: _Region, geodesic: Any, t: float) -> bool:
+def _outside(region: _Region, geodesic: Any, t: float) -> bool | None:
+    """Whether a geodesic has left the region, None where it has ended before."""
     try:
-        return region.contains(geodesic(t))
+        return not region.contains(geodesic(t))
     except OFF:
-        return False
+        return None
+
+
+def _negative(smallest: float, largest: float) -> bool:
+    """Whether an eigenvalue is negative beyond rounding."""
+    return smallest < -1e-12 * max(abs(smallest), abs(largest))
 
 
 def _search(
@@ -223,11 +234,11 @@ def _summary(
     local = problem.manifold.at(region.center)
     nu, mu = problem.loss.nu, problem.loss.mu
     known = nu > 0 and np.isfinite(mu)
-    sampled = [each.smallest for each in kept]
+    indefinite = [_negative(each.smallest, each.largest) for each in kept]
     return RegionConvexity(
         modulus=worst.smallest,
         smoothness=max(each.largest for each in kept),
-        negative_share=float(np.mean(np.array(sampled) < 0)),
+        negative_share=float(np.mean(indefinite)),
         worst=hessian_terms(problem, problem.manifold.as_point(worst.parameters)),
         worst_parameters=worst.parameters,
         samples=samples,

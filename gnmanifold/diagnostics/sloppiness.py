@@ -12,7 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float
 
-from gnmanifold.errors import GeodesicError, NonFiniteError, RankDeficientError
+from gnmanifold.diagnostics.nonlinearity import parameter_names
+from gnmanifold.errors import ArgumentError, GeodesicError, NonFiniteError, RankDeficientError
 from gnmanifold.geometry.geodesics import integrate, neighbour
 from gnmanifold.linearization import Linearization
 from gnmanifold.manifolds import ParameterManifold
@@ -22,6 +23,7 @@ from gnmanifold.models.base import as_model
 from gnmanifold.validation import as_vector, one_of, positive, positive_int
 
 _OFF = (GeodesicError, NonFiniteError, RankDeficientError)
+_FOLDING = 0.4  # ratio of ways between equal growths that tells a fold
 _DIVERGED = 50.0  # growth of a velocity that says that a boundary is near
 _INVOLVED = 0.1  # share of the largest component of a velocity that runs off with it
 _TOLERANCE = 1e-9
@@ -49,7 +51,7 @@ class Sloppiness:
     @property
     def decades(self) -> float:
         """Powers of ten between the largest and the smallest eigenvalue."""
-        with np.errstate(divide="ignore"):
+        with np.errstate(divide="ignore", invalid="ignore"):
             return float(np.log10(self.eigenvalues[0] / self.eigenvalues[-1]))
 
     def stiff(self, count: int = 1) -> Float[np.ndarray, "p k"]:
@@ -90,8 +92,7 @@ def sloppiness(
     _, s, Vt = np.linalg.svd(J, full_matrices=True)
     values = np.zeros(len(w))
     values[: len(s)] = s**2
-    labels = tuple(f"w{i}" for i in range(len(w))) if names is None else tuple(names)
-    return Sloppiness(values, Vt.T, labels)
+    return Sloppiness(values, Vt.T, parameter_names(names, len(w)))
 
 
 @dataclass(frozen=True, eq=False)
@@ -100,18 +101,26 @@ class Boundary:
 
     `reached` tells whether its velocity in parameters diverged, by `growth`, within `length`, its
     length in predictions. `parameters` (p,) is where it was left, `velocity` (p,) its unit velocity
-    of parameters there; `limits` names the parameters that run off and their signs: the limit that
-    reduces the model by one parameter. `times` (T,) and `path` (T, p) are the way.
+    of parameters there; `moving` names the parameters with the largest velocities there and their
+    signs. They run off, and their limit reduces the model by one parameter, unless the surface has
+    a `fold` at finite parameters, where the Jacobian loses rank along them. `limits` are those that
+    run off. `times` (T,) and `path` (T, p) are the way.
     """
 
     reached: bool
+    fold: bool
     growth: float
     length: float
     parameters: Float[np.ndarray, " p"]
     velocity: Float[np.ndarray, " p"]
-    limits: dict[str, int]
+    moving: dict[str, int]
     times: Float[np.ndarray, " T"]
     path: Float[np.ndarray, "T p"]
+
+    @property
+    def limits(self) -> dict[str, int]:
+        """Parameters that run off, with their signs; none at a fold."""
+        return {} if self.fold else self.moving
 
     def __str__(self) -> str:
         if not self.reached:
@@ -119,7 +128,12 @@ class Boundary:
                 f"No boundary within a length of {self.length:.4g}: the velocity of the parameters "
                 f"grew by {self.growth:.3g}."
             )
-        moving = ", ".join(f"{name} {'+' if s > 0 else '-'}" for name, s in self.limits.items())
+        moving = ", ".join(f"{name} {'+' if s > 0 else '-'}" for name, s in self.moving.items())
+        if self.fold:
+            return (
+                f"Fold at a length of {self.length:.4g}, at finite parameters: the Jacobian loses "
+                f"rank along {moving}. Equal or dependent parameters give a model with one less."
+            )
         return (
             f"Boundary at a length of {self.length:.4g}: the parameters that run off there are "
             f"{moving}. Their limit gives a model with one parameter less."
@@ -154,6 +168,8 @@ def follow_to_boundary(
         if direction is None
         else as_vector("direction", direction, len(w))
     )
+    if not np.any(a):
+        raise ArgumentError("direction must not be zero")
     a = a / float(manifold.norm(w, a))
     if sign == "away":
         acceleration = -manifold.christoffel(w, a, a)
@@ -161,13 +177,34 @@ def follow_to_boundary(
     times, path, velocities = _followed(manifold, w, a, max_length)
     speeds = np.linalg.norm(velocities, axis=1)
     growth, last = float(speeds[-1] / speeds[0]), velocities[-1]
-    labels = [f"w{i}" for i in range(len(w))] if names is None else list(names)
+    labels = parameter_names(names, len(w))
     running = np.abs(last) >= _INVOLVED * np.max(np.abs(last))
     reached = growth >= 0.99 * _DIVERGED
-    limits = {labels[i]: int(np.sign(last[i])) for i in np.flatnonzero(running)} if reached else {}
+    moving = {labels[i]: int(np.sign(last[i])) for i in np.flatnonzero(running)} if reached else {}
+    fold = reached and _folds(path, speeds)
     return Boundary(
-        reached, growth, float(times[-1]), path[-1], last / speeds[-1], limits, times, path
+        reached,
+        fold,
+        growth,
+        float(times[-1]),
+        path[-1],
+        last / speeds[-1],
+        moving,
+        times,
+        path,
     )
+
+
+def _folds(path: np.ndarray, speeds: np.ndarray) -> bool:
+    """Whether the speed diverges within a finite way in the parameters, as 1/(s* - s).
+
+    Between growths by the same factor the way then shrinks by it; it does not where parameters run
+    off, whose speed grows like a power or an exponential of the way.
+    """
+    way = np.concatenate([[0.0], np.cumsum(np.linalg.norm(np.diff(path, axis=0), axis=1))])
+    grown = np.maximum.accumulate(speeds / speeds[0])
+    marks = np.interp([1.0, np.sqrt(grown[-1]), grown[-1]], grown, way)
+    return bool(marks[2] - marks[1] < _FOLDING * (marks[1] - marks[0]))
 
 
 def _followed(

@@ -13,7 +13,7 @@ from scipy import stats
 
 from gnmanifold.diagnostics.nonlinearity import Nonlinearity, nonlinearity
 from gnmanifold.diagnostics.profile import Profile, profile
-from gnmanifold.errors import ArgumentError, GnmanifoldError, ShapeError
+from gnmanifold.errors import ArgumentError, GnmanifoldError, ShapeError, UnderdeterminedError
 from gnmanifold.linearization import Evaluations, Linearization
 from gnmanifold.losses import Loss
 from gnmanifold.models import Model
@@ -231,6 +231,8 @@ class FitResult:
         return np.array(found)
 
     def _require_least_squares(self) -> None:
+        if self.degrees_of_freedom <= 0 and not self.absolute_sigma:
+            raise UnderdeterminedError("there is no degree of freedom left to know the errors from")
         if self.loss.isotropic is None:
             raise ArgumentError("this is for fits by least squares, not for robust losses")
 

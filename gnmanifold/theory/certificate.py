@@ -153,7 +153,9 @@ class Certificate:
         rows += [[name, f"{c.value:.6g}", c.source, c.origin] for name, c in self.inputs.items()]
         parts += [table(rows), self._thresholds()]
         if self.conclusions:
-            head = f"If L <= {self.lipschitz_limit:.4g}:" if self.conditional else "It follows:"
+            head = "It follows:"
+            if self.conditional:  # the numbers are those of the estimate
+                head = f"If L <= {self.inputs['L'].value:.4g}, as estimated:"
             parts.append("\n".join([head, *(f"- {line}" for line in self.conclusions)]))
         parts += [f"Note: {note}." for note in self.notes]
         return "\n\n".join(parts)

@@ -55,6 +55,8 @@ class Hypothesis:
             return FAILS
         if self.lipschitz_limit is None:
             return HOLDS
+        if np.isinf(self.lipschitz_limit):
+            return "holds if L is finite"
         return f"holds if L <= {self.lipschitz_limit:.4g}"
 
     def __bool__(self) -> bool:

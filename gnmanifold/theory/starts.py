@@ -165,7 +165,7 @@ def _lipschitz(
     found, covered = on_ball(0.0), 0.0
     while reach > covered * found.value * (1 + 1e-12):  # the ball of radius reach/L is larger
         covered = reach / found.value if found.value > 0 else max(1.0, float(np.linalg.norm(w0)))
-        found = max(found, on_ball(covered), key=float)
+        found = max(on_ball(covered), found, key=float)  # of equals the one on the ball
         if found.value == 0:
             break
     return found
