@@ -76,8 +76,9 @@ def figure(fits: dict[str, gn.FitResult], points: int) -> Figure:
         axes.plot(profile.values, profile.tau, color=COLORS[0], label="profile")
         for level in (-profile.quantile, profile.quantile):
             axes.axhline(level, color="k", lw=0.8, ls=":")
-        for ends, color in ((profile.linear, COLORS[1]), (profile.interval, COLORS[0])):
-            axes.plot(ends, (-profile.quantile, profile.quantile), "o", color=color, ms=5)
+        levels = (-profile.quantile, profile.quantile)
+        axes.plot(profile.linear, levels, "o", color=COLORS[1], ms=5, label="linear interval")
+        axes.plot(profile.interval, levels, "o", color=COLORS[0], ms=5, label="profile interval")
         axes.set(title=f"{title}: {name}", xlabel=name, ylabel="τ")
         axes.grid(visible=True, alpha=0.25)
     panels[0].legend(fontsize=9)

@@ -171,6 +171,7 @@ def main(arguments: list[str] | None = None) -> tuple[list[Flow], list[RegionCon
     print("\n".join(flow.line for flow in flows), "\n")
     chosen = [flow for flow in flows if flow.alpha >= (64 if quick else 16)]
     regions = [sample(given, flow, 1 if quick else 6) for flow in tqdm(chosen, disable=None)]
+    print("Over sublevel sets about the ends, which reach farther than the paths:")
     for flow, region in zip(chosen, regions, strict=True):
         print(f"α = {flow.alpha:g}: {region}")
     parts = law(given, ALPHAS)

@@ -49,6 +49,16 @@ class HessianTerms:
         """Whether the Hessian is positive semidefinite, to rounding."""
         return bool(self.eigenvalues[0] >= -1e-12 * np.max(np.abs(self.eigenvalues)))
 
+    def to_dict(self) -> dict[str, Any]:
+        """Plain numbers, for JSON."""
+        return {
+            "smallest": float(self.eigenvalues[0]),
+            "largest": float(self.eigenvalues[-1]),
+            "loss_part": self.loss_part,
+            "surface_part": self.surface_part,
+            "cause": self.cause,
+        }
+
     @property
     def cause(self) -> str:
         """Which term makes the Hessian indefinite, "" where it is not."""

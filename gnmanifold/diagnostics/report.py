@@ -74,7 +74,9 @@ class Diagnosis:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain numbers, strings and None, for JSON; infinite and undefined numbers are strings."""
-        parts = ("spectrum", "critical_point", "local_rate", "nonlinearity")
+        parts = (
+            "spectrum", "terms", "critical_point", "local_rate", "nonlinearity", "sloppiness",
+        )  # fmt: skip
         computed = {name: getattr(self, name) for name in parts}
         content = {
             **self.numbers,

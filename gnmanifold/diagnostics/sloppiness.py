@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float
@@ -53,6 +54,14 @@ class Sloppiness:
         """Powers of ten between the largest and the smallest eigenvalue."""
         with np.errstate(divide="ignore", invalid="ignore"):
             return float(np.log10(self.eigenvalues[0] / self.eigenvalues[-1]))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain numbers, for JSON."""
+        return {
+            "eigenvalues": self.eigenvalues.tolist(),
+            "decades": self.decades,
+            "least_determined": dict(zip(self.names, self.sloppy()[:, 0].tolist(), strict=True)),
+        }
 
     def stiff(self, count: int = 1) -> Float[np.ndarray, "p k"]:
         """Directions that the predictions determine best."""
