@@ -90,6 +90,24 @@ def test_curvature_report(tmp_path, capsys):
     assert "never" in capsys.readouterr().out
 
 
+def test_cayci_v1_underparameterized(tmp_path, capsys):
+    module = load("cayci_v1_underparameterized", tmp_path)
+    found = module.main(["--quick"])
+    assert len(found) == 8
+    for claim in found:
+        assert claim.holds, claim
+    record = tmp_path / "cayci_v1_underparameterized.json"
+    for suffix in ("png", "pdf"):
+        assert record.with_suffix(f".{suffix}").stat().st_size > 10_000
+    # a second run takes what is in the record, and finds the same
+    written, before = record.stat().st_mtime_ns, capsys.readouterr().out
+    assert [claim.measured for claim in module.main(["--quick"])] == [
+        claim.measured for claim in found
+    ]
+    assert record.stat().st_mtime_ns == written
+    assert before.splitlines()[:10] == capsys.readouterr().out.splitlines()[:10]
+
+
 def test_geometry_tour(tmp_path, capsys):
     claims = load("geometry_tour", tmp_path).main(["--quick"])
     assert (tmp_path / "geometry_tour.png").stat().st_size > 10_000
