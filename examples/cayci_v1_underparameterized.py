@@ -139,13 +139,14 @@ def claims(runs: dict[str, dict[str, Any]]) -> list[Claim]:
         Claim("monotone decrease for α = 8", "Figure 1, one seed",
               f"{sum(falling[8.0])} of {count} seeds", any(falling[8.0])),
         Claim("λ_min of DfᵀDf is lost for α = 1/8", "Figure 1",
-              f"at most {max(lost):.1e} of the start's", max(lost) < 0.2),
+              f"at most {max(lost):.1e} of the start's", max(lost) < 1e-2),
         Claim("no monotone decrease to the end for α = 1/8", "Figure 1",
               f"{count - sum(map(finished_falling, bent))} of {count}",
               not any(map(finished_falling, bent))),
-        Claim("|w - w0| falls with α, like 1/α", "Figure 2", f"slope {slope:.2f}", slope < -0.9),
-        Claim("Euler's step 0.01 suits gradient flow", "Figure 3",
-              f"limit {min(limits):.1e} to {max(limits):.1e}: it cannot", max(limits) < STEP),
+        Claim("|w - w0| falls with α, like 1/α", "Figure 2", f"slope {slope:.2f}",
+              abs(slope + 1) < 0.15),
+        Claim("gradient flow needs a shorter Euler step", "Figure 3 does not say",
+              f"limit {min(limits):.1e} to {max(limits):.1e}", max(limits) < STEP),
         Claim("gradient flow is slower than Gauss-Newton", "Figure 3",
               f"{np.median(slower):.1f} against {np.median(finals[16.0]):.1f}",
               bool(np.all(np.array(slower) > finals[16.0]))),
@@ -157,8 +158,8 @@ def finished_falling(run: dict[str, Any]) -> bool:
 
 
 def table(found: list[Claim]) -> str:
-    head = f"{'claim':46s} {'paper':19s} {'measured':34s} holds"
-    rows = [f"{c.claim:46s} {c.paper:19s} {c.measured:34s} {c.holds}" for c in found]
+    head = f"{'claim':46s} {'paper':21s} {'measured':34s} holds"
+    rows = [f"{c.claim:46s} {c.paper:21s} {c.measured:34s} {c.holds}" for c in found]
     return "\n".join([head, "-" * len(head), *rows])
 
 

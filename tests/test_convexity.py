@@ -82,7 +82,11 @@ def test_along_a_geodesic(problem):
     np.testing.assert_allclose(differences, found.second[1:-1], rtol=2e-3)
     assert found.length == pytest.approx(0.5)
     assert found.modulus == pytest.approx(np.min(found.second) / 0.25)
-    assert (found.excess > 0) == bool(np.any(found.second < 0)) or found.excess <= 0
+    share = found.times / found.times[-1]
+    chord = (1 - share) * found.costs[0] + share * found.costs[-1]
+    assert found.excess == np.max(found.costs - chord)
+    assert np.all(found.second > 0)  # convex here, so that the cost stays below its chord
+    assert found.excess <= 1e-12 * found.costs[0]
     circle = gn.AutogradModel(lambda w: anp.array([anp.cos(w[0]), anp.sin(w[0])]), 1)
     over = along_geodesic(posed(circle, np.array([3.0, 0.0])), np.array([2.0]), np.array([2.0]))
     np.testing.assert_allclose(over.costs, 5 - 3 * np.cos(2 + 2 * over.times), rtol=1e-9)

@@ -232,9 +232,8 @@ def test_intervals_that_end_near_the_edge_of_the_domain(which):
         )
         y = 0.1 * x + 0.2 + 2 * np.random.default_rng(0).standard_normal(12)
         start, edge = ([1.0, 0.0] if line else [1.0]), 0.0
-    with np.errstate(all="ignore"):
-        fit = gn.fit(model, y, start)
-        low, high = fit.profile("w0", points=5).interval
+    fit = gn.fit(model, y, start)
+    low, high = fit.profile("w0", points=5).interval
     assert edge < low < fit.parameters[0] < high
     # the model is linear in log w0, or in its root: there the interval is the linear one
     turn = np.sqrt if which == "square root" else np.log

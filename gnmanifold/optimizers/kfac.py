@@ -18,8 +18,6 @@ from gnmanifold.optimizers.damped import DampedDescent, DampedState, Proposal
 from gnmanifold.optimizers.descent import covector
 from gnmanifold.validation import one_of, unit_interval
 
-_WARMING = 1.0  # the k-th average keeps at most 1 - 1/k of the past
-
 
 @dataclass(frozen=True, eq=False)
 class KFACMemory:
@@ -86,7 +84,7 @@ class KFAC(DampedDescent):
         if memory.current:
             return memory
         blocks, count = kronecker_blocks(lin, curvature), memory.count + 1
-        share = min(1 - _WARMING / count, self.averaging)
+        share = min(1 - 1 / count, self.averaging)
         if share > 0:
             pairs = zip(blocks, memory.blocks, strict=True)
             blocks = [new.mixed(old, share) for new, old in pairs]
