@@ -1,16 +1,15 @@
-# %% [markdown]
-# # Newton and Gauss-Newton on an equation with many solutions
-#
-# After N. Boumal, *When the Hessian is a proxy for its Gauss-Newton approximation* (2026). One
-# equation in two unknowns, F(x) = x₂ sqrt(1 + x₁²) = 0, is solved by minimising f = ½F². Its
-# solutions form a line, x₂ = 0, on which the Hessian of f is singular: Newton's method, exact as
-# it is, is repelled along the line, while Gauss-Newton, with the "approximate" Hessian, goes
-# straight there. F is recovered from the essay's printed numbers, which it reproduces.
+"""Newton and Gauss-Newton on an equation with many solutions
+==========================================================
+
+After N. Boumal, *When the Hessian is a proxy for its Gauss-Newton approximation* (2026). One
+equation in two unknowns, F(x) = x₂ sqrt(1 + x₁²) = 0, is solved by minimising f = ½F². Its
+solutions form a line, x₂ = 0, on which the Hessian of f is singular: Newton's method, exact as
+it is, is repelled along the line, while Gauss-Newton, with the "approximate" Hessian, goes
+straight there. F is recovered from the essay's printed numbers, which it reproduces.
+"""
 
 # %%
-import argparse
 from collections.abc import Callable
-from pathlib import Path
 
 import autograd.numpy as anp
 import numpy as np
@@ -18,9 +17,9 @@ from matplotlib.figure import Figure
 from scipy.integrate import solve_ivp
 
 import gnmanifold as gn
+from common import OUTPUT, quick_asked
 from gnmanifold.plotting import COLORS, save_figure
 
-OUTPUT = Path(__file__).parent / "output"
 START = np.array([0.5, 0.5])
 SECOND_START = np.array([1.4090, 1.4172])
 
@@ -31,7 +30,8 @@ model = gn.AutogradModel(
 
 
 # %% [markdown]
-# ## Three steps
+# Three steps
+# -----------
 #
 # A wide linear system has many solutions. `pinv` gives the Gauss-Newton step of the essay's
 # definition, the one of minimum norm; the essay's table was printed from *basic* solutions, with
@@ -71,7 +71,8 @@ def iterate(step: Callable[[np.ndarray], np.ndarray], x: np.ndarray, iterations:
 
 
 # %% [markdown]
-# ## Two flows
+# Two flows
+# ---------
 #
 # The Newton flow x' = -∇²f⁻¹∇f has ∇f(x(t)) = e^(-t) ∇f(x₀) and lives only as long as the Hessian
 # is regular; it fails where 3x₁² = 1. The Gauss-Newton flow x' = -J⁺F has F(x(t)) = e^(-t) F(x₀):
@@ -150,9 +151,7 @@ def _gradient_norm(x: np.ndarray) -> float:
 
 # %%
 def main(arguments: list[str] | None = None) -> dict[str, np.ndarray]:
-    parser = argparse.ArgumentParser(description="Newton against Gauss-Newton")
-    parser.add_argument("--quick", action="store_true", help="the same: this takes seconds")
-    parser.parse_args(arguments)
+    quick_asked("Newton against Gauss-Newton", arguments)  # the same: this takes seconds
     print("Minimise f = ½F² with F(x) = x₂ sqrt(1 + x₁²), after N. Boumal's essay (2026)")
     newton = iterate(newton_step, START, 12)
     results = {

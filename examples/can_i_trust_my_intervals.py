@@ -1,15 +1,14 @@
-# %% [markdown]
-# # Can I trust my intervals?
-#
-# A fit reports standard errors and intervals as if the model were linear. How wrong that is, the
-# curvature of the fit says: of the prediction surface itself (intrinsic), and of the coordinates
-# that the parameters are on it (parameter effects). Here are two fits: the velocity of an enzyme
-# reaction, whose intervals are fair, and a sum of two decays, whose intervals are not.
+"""Can I trust my intervals?
+=========================
+
+A fit reports standard errors and intervals as if the model were linear. How wrong that is, the
+curvature of the fit says: of the prediction surface itself (intrinsic), and of the coordinates
+that the parameters are on it (parameter effects). Here are two fits: the velocity of an enzyme
+reaction, whose intervals are fair, and a sum of two decays, whose intervals are not.
+"""
 
 # %%
-import argparse
 import os
-from pathlib import Path
 
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
@@ -18,12 +17,12 @@ import numpy as np
 from matplotlib.figure import Figure
 
 import gnmanifold as gn
+from common import OUTPUT, quick_asked
 from gnmanifold.plotting import COLORS, save_figure
 
-OUTPUT = Path(__file__).parent / "output"
-
 # %% [markdown]
-# ## The fits
+# The fits
+# --------
 #
 # Treated Puromycin: velocities in counts/min² at substrate concentrations in ppm, the example of
 # Bates and Watts. The decays are made up: two rates that 15 data can hardly tell apart.
@@ -46,7 +45,8 @@ def decays() -> gn.FitResult:
 
 
 # %% [markdown]
-# ## What the curvature says, and what to do
+# What the curvature says, and what to do
+# ---------------------------------------
 #
 # Relative rms curvatures times sqrt(F) below 0.3 are harmless. The profile of a parameter is the
 # remedy: the cost as it moves, with all others refitted. Its signed root τ is a straight line for a
@@ -87,9 +87,7 @@ def figure(fits: dict[str, gn.FitResult], points: int) -> Figure:
 
 # %%
 def main(arguments: list[str] | None = None) -> dict[str, gn.FitResult]:
-    parser = argparse.ArgumentParser(description="Can I trust my intervals?")
-    parser.add_argument("--quick", action="store_true", help="coarse profiles")
-    quick = parser.parse_args(arguments).quick
+    quick = quick_asked("Can I trust my intervals?", arguments)
     fits = {"Puromycin": puromycin(), "two decays": decays()}
     for title, fit in fits.items():
         report(title, fit)

@@ -1,43 +1,32 @@
-# %% [markdown]
-# # The underparameterised experiments of Cayci's first version
-#
-# Figures 1 to 3 of arXiv 2412.14031v1: a network with 144 parameters on 256 rows of California
-# Housing, the loss |ψ - y|², Gauss-Newton flow by Euler's method with step 0.01 for several scales
-# α, and gradient flow beside it. A reader finds here what the figures show, claim by claim, over
-# several seeds, and where the paper's own setting cannot be right.
+"""The underparameterised experiments of Cayci's first version
+===========================================================
+
+Figures 1 to 3 of arXiv 2412.14031v1: a network with 144 parameters on 256 rows of California
+Housing, the loss |ψ - y|², Gauss-Newton flow by Euler's method with step 0.01 for several scales
+α, and gradient flow beside it. A reader finds here what the figures show, claim by claim, over
+several seeds, and where the paper's own setting cannot be right.
+"""
 
 # %%
-import argparse
-import json
 import os
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 import numpy as np
 from matplotlib.figure import Figure
-from tqdm import tqdm
 
 import gnmanifold as gn
-from gnmanifold.plotting import COLORS, save_figure
+from common import OUTPUT, Claim, Record, quick_asked
+from gnmanifold.plotting import COLORS
 
-OUTPUT = Path(__file__).parent / "output"
 ALPHAS = (0.125, 8.0, 16.0, 256.0)
 STEP, HORIZON, EVERY = 0.01, 6.0, 10
 
 
-@dataclass(frozen=True)
-class Claim:
-    claim: str
-    paper: str
-    measured: str
-    holds: bool
-
-
 # %% [markdown]
-# ## The setting
+# The setting
+# -----------
 #
 # One generator draws the rows, the signs of the output layer and the hidden weights. The targets
 # are raw, in 10⁵ dollars; the network is not normalised. What the paper leaves open, the horizon
@@ -54,7 +43,8 @@ def problem(seed: int, alpha: float) -> gn.CompositeProblem:
 
 
 # %% [markdown]
-# ## The runs
+# The runs
+# --------
 #
 # Each finished run is written to a JSON record before the next one starts; a run that is in the
 # record already is not made again. Gradient flow is (6) with ρ = 1. Euler's method with the step
@@ -80,43 +70,32 @@ def follow(seed: int, alpha: float, flow: str, horizon: float) -> dict[str, Any]
         "stability_limit": found.stability_limit,
         "end": found.end,
         **{
-            name: getattr(found, name).tolist()
+            name: getattr(found, name)
             for name in ("times", "costs", "distances", "gradient_norms", "smallest_eigenvalues")
         },
     }
 
 
-def all_runs(seeds: int, horizon: float, path: Path) -> dict[str, dict[str, Any]]:
-    """Runs by name, those in the record taken from there."""
-    done = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-    wanted = [(seed, alpha, "Gauss-Newton") for seed in range(seeds) for alpha in ALPHAS]
-    wanted += [(seed, 16.0, "gradient") for seed in range(seeds)]
-    names = {f"{flow} α={alpha:g} seed={seed} T={horizon:g}": (seed, alpha, flow)
-             for seed, alpha, flow in wanted}  # fmt: skip
-    for name, (seed, alpha, flow) in tqdm(names.items(), disable=None):
-        if name not in done:
-            done[name] = follow(seed, alpha, flow, horizon)
-            save(done, path)
-    return {name: done[name] for name in names}
-
-
-def save(record: dict[str, Any], path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_suffix(f".{os.getpid()}")
-    temporary.write_text(json.dumps(record), encoding="utf-8")
-    temporary.replace(path)
+def settings(seeds: int, horizon: float) -> list[dict[str, Any]]:
+    shown = [("Gauss-Newton", alpha) for alpha in ALPHAS] + [("gradient", 16.0)]
+    return [
+        {"seed": seed, "alpha": alpha, "flow": flow, "horizon": horizon}
+        for flow, alpha in shown
+        for seed in range(seeds)
+    ]
 
 
 # %% [markdown]
-# ## The claims
+# The claims
+# ----------
 
 
 # %%
-def select(runs: dict[str, dict[str, Any]], alpha: float, flow: str) -> list[dict[str, Any]]:
-    return [run for run in runs.values() if run["alpha"] == alpha and run["flow"] == flow]
+def select(runs: list[dict[str, Any]], alpha: float, flow: str) -> list[dict[str, Any]]:
+    return [run for run in runs if run["alpha"] == alpha and run["flow"] == flow]
 
 
-def claims(runs: dict[str, dict[str, Any]]) -> list[Claim]:
+def claims(runs: list[dict[str, Any]]) -> list[Claim]:
     by = {alpha: select(runs, alpha, "Gauss-Newton") for alpha in ALPHAS}
     gradient = select(runs, 16.0, "gradient")
     finals = {alpha: np.array([run["costs"][-1] for run in each]) for alpha, each in by.items()}
@@ -157,14 +136,8 @@ def finished_falling(run: dict[str, Any]) -> bool:
     return run["end"].startswith("Finished") and bool(np.all(np.diff(run["costs"]) < 0))
 
 
-def table(found: list[Claim]) -> str:
-    head = f"{'claim':46s} {'paper':21s} {'measured':34s} holds"
-    rows = [f"{c.claim:46s} {c.paper:21s} {c.measured:34s} {c.holds}" for c in found]
-    return "\n".join([head, "-" * len(head), *rows])
-
-
 # %%
-def figure(runs: dict[str, dict[str, Any]]) -> Figure:
+def figure(runs: list[dict[str, Any]]) -> Figure:
     drawing = Figure(figsize=(11, 7), layout="constrained")
     panels = drawing.subplots(2, 2, sharex=True).ravel()
     rows = (
@@ -195,17 +168,13 @@ def figure(runs: dict[str, dict[str, Any]]) -> Figure:
 
 
 def main(arguments: list[str] | None = None) -> list[Claim]:
-    parser = argparse.ArgumentParser(description="Figures 1 to 3 of Cayci's first version")
-    parser.add_argument("--quick", action="store_true", help="one seed, a shorter horizon")
-    quick = parser.parse_args(arguments).quick
+    quick = quick_asked("Figures 1 to 3 of Cayci's first version", arguments)
     seeds, horizon = (1, 2.0) if quick else (5, HORIZON)
-    runs = all_runs(seeds, horizon, OUTPUT / "cayci_v1_underparameterized.json")
+    record = Record(OUTPUT / "cayci_v1_underparameterized.json")
+    runs = record.runs(follow, settings(seeds, horizon))
     found = claims(runs)
-    print(table(found))
-    drawing = figure(runs)
-    for suffix in ("png", "pdf"):
-        path = save_figure(drawing, OUTPUT / f"cayci_v1_underparameterized.{suffix}")
-    print(f"median and range over {seeds} seeds; figure: {path}")
+    record.conclude(found, {"cayci_v1_underparameterized": figure(runs)})
+    print(f"median and range over {seeds} seeds")
     return found
 
 

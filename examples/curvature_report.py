@@ -1,17 +1,16 @@
-# %% [markdown]
-# # Where and why a fit stops being convex
-#
-# The cost ½|ψ - y|² is convex in the predictions ψ. On the prediction surface f(B) it need not be:
-# its Riemannian Hessian is the identity plus the second fundamental form along the residual. This
-# page follows the Gauss-Newton flow of a network on California Housing for several scales α,
-# measures the Hessian along the way and over sublevel sets, and says which of the two terms is to
-# blame. A larger α flattens the surface: the term falls like 1/α.
+"""Where and why a fit stops being convex
+======================================
+
+The cost ½|ψ - y|² is convex in the predictions ψ. On the prediction surface f(B) it need not be:
+its Riemannian Hessian is the identity plus the second fundamental form along the residual. This
+page follows the Gauss-Newton flow of a network on California Housing for several scales α,
+measures the Hessian along the way and over sublevel sets, and says which of the two terms is to
+blame. A larger α flattens the surface: the term falls like 1/α.
+"""
 
 # %%
-import argparse
 import os
 from dataclasses import dataclass
-from pathlib import Path
 
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
@@ -20,17 +19,18 @@ from matplotlib.figure import Figure
 from tqdm import tqdm
 
 import gnmanifold as gn
+from common import OUTPUT, quick_asked
 from gnmanifold.diagnostics.convexity import PathProfile, along_path, hessian_terms
 from gnmanifold.diagnostics.region import RegionConvexity, region_convexity
 from gnmanifold.plotting import COLORS, save_figure
 
-OUTPUT = Path(__file__).parent / "output"
 ALPHAS = (0.125, 8.0, 16.0, 32.0, 64.0, 256.0)
 HORIZON = 10.0
 
 
 # %% [markdown]
-# ## The problem
+# The problem
+# -----------
 #
 # That of the quickstart: 256 rows, 18 tanh neurons without normalisation, 144 parameters.
 
@@ -53,7 +53,8 @@ def setting() -> Setting:
 
 
 # %% [markdown]
-# ## Along the flow
+# Along the flow
+# --------------
 #
 # The smallest eigenvalue of the Hessian, relative to the metric, and what loss and surface add to
 # it. At α = 1/8 the surface is so bent that the flow loses the rank of the Jacobian or runs off,
@@ -86,7 +87,8 @@ def follow(given: Setting, alpha: float, every: int) -> Flow:
 
 
 # %% [markdown]
-# ## Over sublevel sets
+# Over sublevel sets
+# ------------------
 #
 # The path alone is flattering: it goes where the cost is well behaved. Geodesics in random
 # directions from the end of the flow, up to a tenth of the initial cost, see more.
@@ -106,7 +108,8 @@ def sample(given: Setting, flow: Flow, directions: int) -> RegionConvexity:
 
 
 # %% [markdown]
-# ## The 1/α law
+# The 1/α law
+# -----------
 #
 # At fixed parameters and a fixed residual the term of the surface is exactly proportional to 1/α.
 
@@ -158,9 +161,7 @@ def figure(flows: list[Flow], alphas: tuple[float, ...], parts: np.ndarray) -> F
 
 
 def main(arguments: list[str] | None = None) -> tuple[list[Flow], list[RegionConvexity], float]:
-    parser = argparse.ArgumentParser(description="Where and why a fit stops being convex")
-    parser.add_argument("--quick", action="store_true", help="fewer scales and samples")
-    quick = parser.parse_args(arguments).quick
+    quick = quick_asked("Where and why a fit stops being convex", arguments)
     given = setting()
     alphas = (16.0, 64.0) if quick else ALPHAS
     flows = [follow(given, alpha, 50 if quick else 20) for alpha in tqdm(alphas, disable=None)]

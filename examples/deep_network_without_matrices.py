@@ -1,17 +1,16 @@
-# %% [markdown]
-# # A deep network without matrices
-#
-# Three hidden layers of 70 tanh neurons and a trained output layer have 10 430 parameters, more
-# than the 1000 rows of California Housing that they are fitted to. The matrix of the Gauss-Newton
-# metric would have 10⁸ entries. `KFAC` replaces it by Kronecker products, one pair of small factors
-# a layer; `HessianFree` solves with it by conjugate gradients, two passes through the network for
-# each product; `LevenbergMarquardt` solves exactly, in n x n arithmetic since p > n, but it does
-# form the n x p Jacobian. `Adam` and `LBFGS` know nothing of the metric.
+"""A deep network without matrices
+===============================
+
+Three hidden layers of 70 tanh neurons and a trained output layer have 10 430 parameters, more
+than the 1000 rows of California Housing that they are fitted to. The matrix of the Gauss-Newton
+metric would have 10⁸ entries. `KFAC` replaces it by Kronecker products, one pair of small factors
+a layer; `HessianFree` solves with it by conjugate gradients, two passes through the network for
+each product; `LevenbergMarquardt` solves exactly, in n x n arithmetic since p > n, but it does
+form the n x p Jacobian. `Adam` and `LBFGS` know nothing of the metric.
+"""
 
 # %%
-import argparse
 import os
-from pathlib import Path
 from typing import Any
 
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
@@ -19,13 +18,13 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 import numpy as np
 
 import gnmanifold as gn
+from common import OUTPUT, quick_asked
 from gnmanifold.optimizers import KFAC, LBFGS, Adam, HessianFree, LevenbergMarquardt
 from gnmanifold.plotting import save_figure
 
-OUTPUT = Path(__file__).parent / "output"
-
 # %% [markdown]
-# ## The problem
+# The problem
+# -----------
 #
 # The predictions are those of the network itself, standardised targets, and the squared error. On
 # `EuclideanMetric` the manifold never asks for the Jacobian: whether a method forms it is its own
@@ -42,7 +41,8 @@ def build(rows: int) -> gn.CompositeProblem:
 
 
 # %% [markdown]
-# ## The runs
+# The runs
+# --------
 #
 # Each method stops at a gradient of norm 10⁻⁴ or after its share of time. `KFAC` uses the exact
 # factors of every point; averages over past ones, which mini-batches would need, are the option
@@ -72,7 +72,8 @@ def methods(quick: bool) -> dict[str, Any]:
 
 
 # %% [markdown]
-# ## What they reached
+# What they reached
+# -----------------
 #
 # With more parameters than data all of them can fit the data, at very different prices: the
 # Kronecker factors cost little more than a gradient, and the exact two-dimensional model that
@@ -82,9 +83,7 @@ def methods(quick: bool) -> dict[str, Any]:
 
 # %%
 def main(arguments: list[str] | None = None) -> gn.Comparison:
-    parser = argparse.ArgumentParser(description="A deep network without matrices")
-    parser.add_argument("--quick", action="store_true", help="200 rows, few iterations")
-    quick = parser.parse_args(arguments).quick
+    quick = quick_asked("A deep network without matrices", arguments)
     problem = build(200 if quick else 1000)
     start = problem.model.initial_parameters
     n, p = problem.model.num_outputs, problem.model.num_parameters

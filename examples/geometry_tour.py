@@ -1,17 +1,16 @@
-# %% [markdown]
-# # The prediction surface of one neuron
-#
-# A single tanh neuron with two weights is evaluated on three inputs. Its three predictions are a
-# point of R³, and as the weights vary they sweep out a surface f(B): the picture of Figure 1 of
-# S. Cayci (arXiv 2412.14031v5). Here it is drawn with what lives on it: geodesics beside the
-# retractions that optimizers use in their place, the Gauss-Newton flow beside the gradient flow,
-# its curvature, and what the scaling factor α does to all of that.
+"""The prediction surface of one neuron
+====================================
+
+A single tanh neuron with two weights is evaluated on three inputs. Its three predictions are a
+point of R³, and as the weights vary they sweep out a surface f(B): the picture of Figure 1 of
+S. Cayci (arXiv 2412.14031v5). Here it is drawn with what lives on it: geodesics beside the
+retractions that optimizers use in their place, the Gauss-Newton flow beside the gradient flow,
+its curvature, and what the scaling factor α does to all of that.
+"""
 
 # %%
-import argparse
 import os
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
@@ -23,9 +22,9 @@ from matplotlib.figure import Figure
 from tqdm import tqdm
 
 import gnmanifold as gn
+from common import OUTPUT, Claim, quick_asked, table
 from gnmanifold.plotting import COLORS, save_figure
 
-OUTPUT = Path(__file__).parent / "output"
 X = np.array([[1.0, 0.3], [-0.4, 1.0], [0.8, -0.9]])
 START = np.array([-0.8, -0.6])
 TARGET = np.array([-0.8, -0.3, -0.25])
@@ -35,7 +34,8 @@ ALPHAS = (0.25, 1.0, 4.0, 16.0)
 
 
 # %% [markdown]
-# ## The model and its two manifolds
+# The model and its two manifolds
+# -------------------------------
 #
 # `OutputManifold` is the surface itself, with tangent vectors in R³; `ParameterManifold` is the
 # plane of the weights with the Gauss-Newton metric JᵀJ. They are isometric.
@@ -47,16 +47,9 @@ def neuron(alpha: float = 1.0) -> gn.Model:
     return gn.Scaled(net, alpha)
 
 
-@dataclass(frozen=True)
-class Claim:
-    claim: str
-    expected: str
-    measured: str
-    holds: bool
-
-
 # %% [markdown]
-# ## Geodesics and retractions
+# Geodesics and retractions
+# -------------------------
 #
 # A geodesic's acceleration is normal to the surface. The first-order retraction w + t a is a
 # straight line of weights; the second-order one, w + t a - t²/2 Γ(a, a), follows the geodesic one
@@ -120,7 +113,8 @@ def geodesic_claims(model: gn.Model) -> list[Claim]:
 
 
 # %% [markdown]
-# ## Flows
+# Flows
+# -----
 #
 # Gradient flow of the loss ½|f(w) - y|² in the metric JᵀJ is the Gauss-Newton flow: on the surface
 # it descends along the projection of the residual, whatever the coordinates. Euclidean gradient
@@ -158,7 +152,8 @@ def flow_claims(model: gn.Model, times: np.ndarray) -> list[Claim]:
 
 
 # %% [markdown]
-# ## Curvature, and what α does
+# Curvature, and what α does
+# --------------------------
 #
 # The Gauss equation gives the curvature of f(B) from second derivatives. Scaling the predictions by
 # α blows the surface up: its geodesics stay, as curves of weights, and its curvature falls like
@@ -200,7 +195,8 @@ def scaling_claims(alphas: tuple[float, ...], values: tuple[np.ndarray, ...]) ->
 
 
 # %% [markdown]
-# ## The figure
+# The figure
+# ----------
 
 
 # %%
@@ -328,19 +324,8 @@ def scales(panel: Any, alphas: tuple[float, ...], values: tuple[np.ndarray, ...]
 
 
 # %%
-def table(claims: list[Claim]) -> str:
-    head = f"{'claim':52s} {'expected':>9s} {'measured':>26s} {'holds':>6s}"
-    lines = [head, "-" * len(head)]
-    for claim in claims:
-        mark = "yes" if claim.holds else "NO"
-        lines.append(f"{claim.claim:52s} {claim.expected:>9s} {claim.measured:>26s} {mark:>6s}")
-    return "\n".join(lines)
-
-
 def main(arguments: list[str] | None = None) -> list[Claim]:
-    parser = argparse.ArgumentParser(description="The prediction surface of one neuron")
-    parser.add_argument("--quick", action="store_true", help="a coarse grid")
-    quick = parser.parse_args(arguments).quick
+    quick = quick_asked("The prediction surface of one neuron", arguments)
     model = neuron()
     grid = np.linspace(-REGION, REGION, 15 if quick else 61)
     times = np.linspace(0, 8, 41 if quick else 401)
@@ -359,7 +344,7 @@ def main(arguments: list[str] | None = None) -> list[Claim]:
         *flow_claims(model, np.linspace(0, 8, 401)),
         *scaling_claims(ALPHAS, values),
     ]
-    print(table(claims))
+    print(table(claims, "expected"))
     drawing = figure(Drawn(model, grid, curvature, paths, flows, values))
     print(f"figure: {save_figure(drawing, OUTPUT / 'geometry_tour.png')}")
     return claims

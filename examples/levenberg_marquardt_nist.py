@@ -1,19 +1,18 @@
-# %% [markdown]
-# # Levenberg and Marquardt on the reference data of NIST
-#
-# The Statistical Reference Datasets give nonlinear regression problems with parameters certified to
-# 11 digits, from two starting points each, the first one far away. Every fit below runs with
-# the default settings; nothing is set for a problem. "LRE" is the number of correct digits of the
-# worst parameter. SciPy's MINPACK runs beside it at its tightest tolerances.
+"""Levenberg and Marquardt on the reference data of NIST
+=====================================================
+
+The Statistical Reference Datasets give nonlinear regression problems with parameters certified to
+11 digits, from two starting points each, the first one far away. Every fit below runs with
+the default settings; nothing is set for a problem. "LRE" is the number of correct digits of the
+worst parameter. SciPy's MINPACK runs beside it at its tightest tolerances.
+"""
 
 # %%
-import argparse
 import os
 import re
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
@@ -24,13 +23,14 @@ from scipy.optimize import least_squares
 from tqdm import tqdm
 
 import gnmanifold as gn
+from common import OUTPUT, quick_asked
 from gnmanifold.plotting import COLORS, save_figure
 
-OUTPUT = Path(__file__).parent / "output"
-DATA = Path(__file__).parent.parent / "tests" / "data" / "nist_strd"
+DATA = OUTPUT.parent.parent / "tests" / "data" / "nist_strd"
 
 # %% [markdown]
-# ## The models, as the files state them
+# The models, as the files state them
+# -----------------------------------
 
 # %%
 MODELS = {
@@ -88,7 +88,8 @@ def correct_digits(value: np.ndarray, certified: np.ndarray) -> float:
 
 
 # %% [markdown]
-# ## The runs
+# The runs
+# --------
 
 
 # %%
@@ -169,7 +170,8 @@ def table(found: list[Run]) -> str:
 
 
 # %% [markdown]
-# ## The figure
+# The figure
+# ----------
 #
 # The cost above the certified one, a start in a panel. The last points are rounding.
 
@@ -196,10 +198,8 @@ def figure(found: list[Run]) -> Figure:
 
 # %%
 def main(arguments: list[str] | None = None) -> list[Run]:
-    parser = argparse.ArgumentParser(description="NIST reference data")
-    parser.add_argument("--quick", action="store_true", help="three of the twelve data sets")
     names = list(MODELS)
-    if parser.parse_args(arguments).quick:
+    if quick_asked("NIST reference data", arguments):
         names = ["Misra1a", "Hahn1", "BoxBOD"]
     began = time.perf_counter()
     found = list(tqdm(runs(names), total=2 * len(names), disable=None))

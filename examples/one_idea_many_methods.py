@@ -1,16 +1,15 @@
-# %% [markdown]
-# # One idea, many methods
-#
-# An optimizer is a metric, a Hessian model, a retraction and a globalisation. This page runs the
-# table of that sentence on one network, checks the equalities between its rows, takes one
-# Gauss-Newton step along a geodesic of a flat surface, and follows the same metrics in continuous
-# time.
+"""One idea, many methods
+======================
+
+An optimizer is a metric, a Hessian model, a retraction and a globalisation. This page runs the
+table of that sentence on one network, checks the equalities between its rows, takes one
+Gauss-Newton step along a geodesic of a flat surface, and follows the same metrics in continuous
+time.
+"""
 
 # %%
-import argparse
 import os
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
@@ -20,6 +19,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 import gnmanifold as gn
+from common import OUTPUT, Claim, quick_asked, table
 from gnmanifold.damping import Adaptive, ConstantLambda
 from gnmanifold.flows import integrate
 from gnmanifold.optimizers import (
@@ -42,8 +42,6 @@ from gnmanifold.optimizers import (
 )
 from gnmanifold.plotting import COLORS, save_figure
 
-OUTPUT = Path(__file__).parent / "output"
-
 
 @dataclass(frozen=True)
 class Method:
@@ -56,16 +54,9 @@ class Method:
     on: str = "parameters"  # or "surface", or "metric" for the Gauss-Newton metric of parameters
 
 
-@dataclass(frozen=True)
-class Claim:
-    claim: str
-    expected: str
-    measured: str
-    holds: bool
-
-
 # %% [markdown]
-# ## The table
+# The table
+# ---------
 #
 # A row is a choice in four places. Where the Hessian model is the identity, the method is steepest
 # descent in the metric of its row; trust regions and quasi-Newton methods have another model in the
@@ -169,7 +160,8 @@ def methods(**limits: Any) -> list[Method]:
 
 
 # %% [markdown]
-# ## The problem
+# The problem
+# -----------
 #
 # 256 rows of California Housing and a network with 12 hidden neurons, so that the predictions of
 # its 96 parameters are a surface in R^256. The manifold says in which metric gradients are
@@ -211,7 +203,8 @@ def printed(table: list[Method]) -> str:
 
 
 # %% [markdown]
-# ## The equalities
+# The equalities
+# --------------
 #
 # The same step under two names, to the rounding of the arithmetic.
 
@@ -263,7 +256,8 @@ def equalities() -> list[Claim]:
 
 
 # %% [markdown]
-# ## A flat surface
+# A flat surface
+# --------------
 #
 # The residuals of Rosenbrock's function, here 100(x₂ - x₁²) and 1 - x₁, are a bent coordinate
 # system of a flat plane. Straight steps in it zigzag, or overshoot by a factor of 10⁴; along a
@@ -304,7 +298,8 @@ def _row(name: str, run: Any) -> str:
 
 
 # %% [markdown]
-# ## In continuous time
+# In continuous time
+# ------------------
 #
 # A step of length dt in a metric is Euler's method for the flow in it. On more parameters than
 # outputs Gauss-Newton follows the straight line of predictions to the data at the rate 1 whatever
@@ -394,20 +389,16 @@ def figure(comparison: gn.Comparison, trajectories: dict[str, gn.flows.Trajector
 
 
 def main(arguments: list[str] | None = None) -> tuple[gn.Comparison, list[Claim]]:
-    parser = argparse.ArgumentParser(description="One idea, many methods")
-    parser.add_argument("--quick", action="store_true", help="15 iterations, a smaller flow")
-    quick = parser.parse_args(arguments).quick
-    table = methods(max_iterations=15 if quick else 300, min_gradient_norm=1e-3)
-    print(printed(table), "\n")
-    comparison = run_table(table, progress=not quick)
+    quick = quick_asked("One idea, many methods", arguments)
+    rows = methods(max_iterations=15 if quick else 300, min_gradient_norm=1e-3)
+    print(printed(rows), "\n")
+    comparison = run_table(rows, progress=not quick)
     print(comparison, "\n")
     rosenbrock, lines = flat_surface()
     print("\n".join(lines), "\n")
     trajectories, continuous = flows(quick)
     claims = [*equalities(), *rosenbrock, *continuous]
-    for claim in claims:
-        verdict = "holds" if claim.holds else "FAILS"
-        print(f"{claim.claim:44s} {claim.expected:22s} {claim.measured:22s} {verdict}")
+    print(table(claims, "expected"))
     path = save_figure(figure(comparison, trajectories), OUTPUT / "one_idea_many_methods.png")
     print(f"figure: {path}")
     return comparison, claims

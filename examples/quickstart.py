@@ -1,18 +1,17 @@
-# %% [markdown]
-# # Gauss-Newton as descent and as a trust region, on California Housing
-#
-# A network with one hidden layer of 18 tanh neurons is fitted to 256 census block groups. Its 256
-# predictions depend on 144 parameters, so they form a 144-dimensional surface f(B) in R^256. The
-# same least-squares problem is solved by pymanopt's own solvers on that surface and on the
-# parameters with the Gauss-Newton metric, by Gauss-Newton with several safeguards, in a damped
-# metric, and by Euclidean gradient descent.
+"""Gauss-Newton as descent and as a trust region, on California Housing
+====================================================================
+
+A network with one hidden layer of 18 tanh neurons is fitted to 256 census block groups. Its 256
+predictions depend on 144 parameters, so they form a 144-dimensional surface f(B) in R^256. The
+same least-squares problem is solved by pymanopt's own solvers on that surface and on the
+parameters with the Gauss-Newton metric, by Gauss-Newton with several safeguards, in a damped
+metric, and by Euclidean gradient descent.
+"""
 
 # %%
-import argparse
 import os
 import sys
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 # NumPy and SciPy have a pool of threads each; on a busy machine they wait for one another, and a
@@ -23,17 +22,18 @@ import numpy as np
 import pymanopt.optimizers as host
 
 import gnmanifold as gn
+from common import OUTPUT, quick_asked
 from gnmanifold.optimizers import BackTracking, GaussNewton, TrustRegions, UnitStep
 from gnmanifold.plotting import COLORS, plot_convergence, save_figure
 
-OUTPUT = Path(__file__).parent / "output"
 LEGEND = """
 f(B) the prediction surface, JᵀJ the parameters with the Gauss-Newton metric (isometric to it),
 damped 0.99 JᵀJ + 0.01 α² I, Euclidean the identity. There are several local minima: rows that
 converged to different costs ended in different ones."""
 
 # %% [markdown]
-# ## The problem
+# The problem
+# -----------
 #
 # One generator draws the rows, the signs of the output layer and the hidden weights, in this
 # order. The factor α = 16 scales the predictions and with them the surface: a larger α makes it
@@ -49,7 +49,8 @@ def build_model() -> tuple[gn.Model, np.ndarray]:
 
 
 # %% [markdown]
-# ## The methods
+# The methods
+# -----------
 #
 # "f(B)" is `OutputManifold`, "JᵀJ" is `ParameterManifold` with the Gauss-Newton metric; the two are
 # isometric and give the same runs but for rounding. Trust regions need a second-order retraction
@@ -112,7 +113,8 @@ def methods(iterations: int) -> list[Method]:
 
 
 # %% [markdown]
-# ## The runs
+# The runs
+# --------
 
 
 # %%
@@ -134,7 +136,8 @@ def solve(chosen: list[Method], model: gn.Model, y: np.ndarray, progress: bool) 
 
 
 # %% [markdown]
-# ## What they reached
+# What they reached
+# -----------------
 #
 # Undamped unit Gauss-Newton steps are erratic here, whether called steepest descent or
 # Gauss-Newton: the surface bends within one step. A line search or a trust region mends it; the
@@ -177,9 +180,7 @@ def _repeats(method: Method) -> bool:
 
 # %%
 def main(arguments: list[str] | None = None) -> gn.Comparison:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="20 iterations at most")
-    quick = parser.parse_args(arguments).quick
+    quick = quick_asked("Gauss-Newton as descent and as a trust region", arguments)
     model, y = build_model()
     chosen = methods(20 if quick else 300)
     solve(methods(2)[:1], model, y, False)  # pays for loading, which is nobody's time

@@ -1,6 +1,5 @@
 """Figures: the only module that imports matplotlib; the others import it when asked to plot."""
 
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from gnmanifold.diagnostics.nonlinearity import Nonlinearity
 from gnmanifold.diagnostics.report import Diagnosis
 from gnmanifold.diagnostics.spectrum import Spectrum
 from gnmanifold.errors import ArgumentError
+from gnmanifold.files import replacing
 from gnmanifold.flows import Trajectory
 from gnmanifold.theory.certificate import Certificate
 
@@ -213,15 +213,9 @@ def _empty(axes: Axes) -> None:
 
 def save_figure(figure: Figure, path: str | Path, **options: Any) -> Path:
     """Write a figure whole or not at all, creating its folder; return the path."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.stem}-{os.getpid()}{path.suffix}")
-    try:
+    with replacing(path) as temporary:
         figure.savefig(temporary, **{"dpi": 150, **options})
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
-    return path
+    return Path(path)
 
 
 def _axes() -> Axes:

@@ -1,6 +1,7 @@
 """Every example runs in its quick configuration, and what it claims holds."""
 
 import importlib.util
+import sys
 from pathlib import Path
 
 import mpmath
@@ -8,13 +9,12 @@ import numpy as np
 import pytest
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
+sys.path.insert(0, str(EXAMPLES))  # where a script finds the module common
 
 
 def load(name, folder):
     spec = importlib.util.spec_from_file_location(name, EXAMPLES / f"{name}.py")
     module = importlib.util.module_from_spec(spec)
-    import sys
-
     sys.modules[name] = module  # dataclasses look their module up
     spec.loader.exec_module(module)
     module.OUTPUT = folder

@@ -7,7 +7,7 @@ import pytest
 
 PACKAGE = Path(__file__).parent.parent / "gnmanifold"
 LAYERS = [
-    {"errors"},
+    {"errors", "files"},
     {"validation"},
     {"models", "losses", "factorization", "datasets"},
     {"linearization"},

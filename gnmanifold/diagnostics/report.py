@@ -6,7 +6,6 @@ import base64
 import html
 import io
 import json
-import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ from gnmanifold.diagnostics.nonlinearity import Nonlinearity
 from gnmanifold.diagnostics.rates import LocalRate
 from gnmanifold.diagnostics.sloppiness import Sloppiness
 from gnmanifold.diagnostics.spectrum import Spectrum
+from gnmanifold.files import replacing
 
 
 @dataclass(frozen=True)
@@ -137,14 +137,8 @@ def _page(diagnosis: Diagnosis, picture: str) -> str:
 
 
 def _write(path: Path, text: str) -> Path:
-    """Write a file whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}-{os.getpid()}")
-    try:
+    with replacing(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
     return path
 
 
