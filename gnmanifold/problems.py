@@ -39,6 +39,12 @@ class CompositeProblem(pymanopt.Problem):
     refuse. The manifold takes the loss's distance from zero predictions to the minimum as its
     typical length, unless it was made with its own.
     Raises ShapeError when the loss has targets for another number of outputs.
+
+    >>> import gnmanifold as gn
+    >>> model = gn.CallableModel(lambda w: w**2, num_parameters=2)
+    >>> problem = gn.CompositeProblem(gn.ParameterManifold(model), gn.SquaredError([1.0, 4.0]))
+    >>> print(f"{problem.cost(np.array([2.0, 2.0])):.1f}")
+    4.5
     """
 
     def __init__(self, manifold: OutputManifold | ParameterManifold, loss: Loss) -> None:

@@ -71,6 +71,16 @@ def test_runs_are_those_of_the_optimizers_alone(problem, comparison):
         comparison["other"]
 
 
+def test_counts_do_not_depend_on_the_runs_before(problem):
+    first, second = gn.compare(
+        {name: gn.optimizers.GaussNewton(max_iterations=2, verbosity=0) for name in "ab"},
+        problem,
+        problem.model.initial_parameters,
+    ).runs
+    assert first.evaluations == second.evaluations
+    assert first.evaluations.jacobians >= 2
+
+
 def test_table_and_dictionary(comparison):
     table = str(comparison)
     for run in comparison.runs:

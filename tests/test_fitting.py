@@ -166,7 +166,8 @@ def test_a_parameter_whose_value_is_zero_does_not_keep_the_run_going():
     )
     assert peak.converged
     assert peak.iterations < 60
-    assert abs(peak.parameters[2]) < 1e-8
+    # sqrt(eps) of the size of x: as far as differences know where the peak is
+    assert abs(peak.parameters[2]) < 1e-7
 
 
 def test_as_many_parameters_as_data():
@@ -234,3 +235,17 @@ def test_arguments_of_scipys_are_told_apart(name):
     t = np.linspace(0, 1, 5)
     with pytest.raises(gn.ArgumentError, match="an argument of SciPy's curve_fit"):
         gn.curve_fit(lambda t, a: a * t, t, t, **{name: [1.0]})
+
+
+def test_differences_that_hide_a_rank_are_not_trusted():
+    """A condition of 1e12, above rounding and beyond differences that are good to 1e-10."""
+
+    def curve(w):
+        return (w[0] + w[1]) * X + 3e-12 * w[1] * X**2
+
+    said = "cannot be told from one of lower rank"
+    fit = gn.fit(curve, 3 * X + NOISE, [1.0, 1.0])
+    assert fit.rank == 2
+    assert said in fit.summary()
+    exact = gn.AutogradModel(curve, 2)
+    assert said not in gn.fit(exact, 3 * X + NOISE, [1.0, 1.0]).summary()

@@ -458,6 +458,14 @@ def test_basic_solutions_do_not_depend_on_the_units_of_parameters():
     np.testing.assert_allclose(units * run.point, best, rtol=1e-9)
 
 
+def test_a_single_equation_is_solved_for_its_steepest_parameter():
+    """Boumal's example: the basic solution from (½, ½) is (½, 0), in one step."""
+    model = gn.AutogradModel(lambda x: anp.array([x[1] * anp.sqrt(1 + x[0] ** 2)]), 2)
+    problem = posed(model, gn.SquaredError([0.0]))
+    run = GaussNewton(solution="basic", verbosity=0).run(problem, initial_point=[0.5, 0.5])
+    np.testing.assert_allclose(run.point, [0.5, 0.0], atol=1e-12)
+
+
 # no false convergence
 
 

@@ -50,3 +50,14 @@ def test_ten_times_the_standard_start(problem):
     with np.errstate(all="ignore"):
         theirs = least_squares(model, start, model.jacobian, method="lm", x_scale="jac")
     assert run.cost <= theirs.cost * (1 + 1e-6)
+
+
+def test_columns_of_very_different_size_without_scaling():
+    """Effects are judged by the columns, not by a scaling of ones, which ended near the start."""
+    (problem,) = (each for each in PROBLEMS if each.name == "Jennrich and Sampson")
+    posed = gn.CompositeProblem(
+        gn.ParameterManifold(problem.model, gn.EuclideanMetric()), gn.SquaredError(np.zeros(10))
+    )
+    solver = gn.optimizers.LevenbergMarquardt(scaling=None, verbosity=0)
+    run = solver.run(posed, initial_point=10 * np.array(problem.start))
+    assert published(problem, 2 * run.cost), run

@@ -72,6 +72,13 @@ def check_gradient(
 
     Also that the gradient is tangent. Without a point or a vector a random one is taken; `rng`
     seeds the vector. Boumal, An Introduction to Optimization on Smooth Manifolds, section 4.8.
+
+    >>> import gnmanifold as gn
+    >>> model = gn.CallableModel(lambda w: np.sin(w), num_parameters=3)
+    >>> problem = gn.CompositeProblem(gn.ParameterManifold(model), gn.SquaredError(np.ones(3)))
+    >>> check = check_gradient(problem, np.zeros(3), rng=0)
+    >>> bool(check), round(check.slope)
+    (True, 2)
     """
     point, v = _point_and_vector(problem.manifold, point, tangent_vector, rng)
     gradient = problem.riemannian_gradient(point)

@@ -26,6 +26,10 @@ def single_index(
     The direction u is uniform on the sphere, the ε_j are standard normal; drawn in the order
     u, X, ε. The default link is tanh(3t).
     Raises ArgumentError unless n, d >= 1 and noise >= 0. S. Cayci, arXiv 2412.14031v5, app. C.
+
+    >>> X, y = single_index(64, 4, noise=0.1, rng=0)
+    >>> X.shape, y.shape
+    ((64, 4), (64,))
     """
     generator = as_generator(rng)
     n, d = positive_int("n", n), positive_int("d", d)

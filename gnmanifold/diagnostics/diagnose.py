@@ -176,8 +176,9 @@ def _spectrum_lines(found: Spectrum) -> list[Line]:
         rows.append(("Riemannian Hessian, in the metric", found.riemannian))
     lines = []
     for label, part in rows:
-        signs = part.signs
-        meaning = f"{signs.negative} negative" if signs.negative else "no negative eigenvalue"
+        known = "" if part.complete else "at least "
+        count = part.signs.negative
+        meaning = f"{known}{count} negative" if count else "no negative eigenvalue"
         lines.append(Line(label, f"{part.smallest:.3g} … {part.largest:.3g}", meaning))
     if found.riemannian is None:
         lines.append(Line("Riemannian Hessian", "none", found.absent))
@@ -257,7 +258,7 @@ def _advice_on_fit(numbers: dict[str, Any]) -> list[str]:
     found = []
     if numbers.get("tangent_share", 0.0) > _CRITICAL:
         found.append(
-            f"This is no minimum yet: {100 * numbers['tangent_share']:.2g} % of the residual can "
+            f"This is no minimum yet: {100 * numbers['tangent_share']:.3g} % of the residual can "
             "still be removed to first order; run an optimizer to the end, such as "
             "gn.optimizers.LevenbergMarquardt()."
         )
@@ -292,9 +293,11 @@ def _advice_on_curvature(made: dict[str, Any]) -> list[str]:
     if terms is not None and terms.cause == "loss":
         return ["The loss itself is not convex in its metric here: take the Gauss-Newton metric."]
     if spectrum_ is not None and spectrum_.hessian.signs.negative and terms is not None:
+        known = "" if spectrum_.hessian.complete else "at least "
         return [
             "Negative eigenvalues of the Hessian by the parameters: "
-            f"{spectrum_.hessian.signs.negative}, though the cost is convex on the surface: plain "
-            "Newton steps can go to a saddle; Gauss-Newton and trust regions on the surface do not."
+            f"{known}{spectrum_.hessian.signs.negative}, though the cost is convex on the surface: "
+            "plain Newton steps can go to a saddle; Gauss-Newton and trust regions on the surface do "
+            "not."
         ]
     return []

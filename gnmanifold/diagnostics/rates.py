@@ -197,7 +197,7 @@ def local_factor(
     Raises ArgumentError where the tangent space has more than `tolerance` of the residual, so that
     the point is not critical, RankDeficientError where J has not full rank.
     P.-A. Wedin, On the Gauss-Newton method for the nonlinear least-squares problem, 1974;
-    A. Ramsin and P.-A. Wedin, BIT 17 (1977).
+    H. Ramsin and P.-A. Wedin, BIT 17 (1977).
     """
     require_composite(problem, "local_factor")
     positive("step", step)

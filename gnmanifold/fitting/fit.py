@@ -49,6 +49,10 @@ def fit(
     data, a number or (n,): relative ones, or with `absolute_sigma` true ones. `loss` makes a loss
     from the data in units of sigma, such as gn.PseudoHuber. The optimizer is LevenbergMarquardt().
     Raises ArgumentError, ShapeError or NonFiniteError for bad arguments.
+
+    >>> x = np.linspace(0, 1, 5)
+    >>> fit(lambda w: w[0] + w[1] * x, 1 + 2 * x + 0.1 * x**2, [0.0, 0.0]).parameters.round(4)
+    array([0.9875, 2.1   ])
     """
     y = as_vector("y", y)
     start = as_vector("start", start)
@@ -89,6 +93,14 @@ def curve_fit(
     `jacobian` is a function of the same arguments that gives (n, p), differences else. Other
     keywords are those of `fit`.
     Raises ArgumentError where the number of parameters cannot be told.
+
+    >>> x = np.linspace(0, 2, 9)
+    >>> y = 3 * np.exp(-0.5 * x) + 0.01 * np.cos(9 * x)
+    >>> found = curve_fit(lambda x, scale, rate: scale * np.exp(-rate * x), x, y, [1.0, 1.0])
+    >>> for name, value in zip(found.names, found.parameters):
+    ...     print(f"{name} {value:.2f}")
+    scale 3.00
+    rate 0.50
     """
     _refuse_scipys(options)
     if not callable(function):

@@ -318,6 +318,11 @@ class FitResult:
                 f"Warning: the data determine only {self.rank} of {len(self.parameters)} "
                 "combinations of the parameters; errors that are infinite say which are not."
             )
+        elif self._linear.undamped.condition * self.weighted.first_order_accuracy > 1:
+            found.append(
+                "Warning: the Jacobian, from differences, cannot be told from one of lower rank: "
+                "errors may be infinite. Give derivatives: jacobian=, or an AutogradModel."
+            )
         if self.degrees_of_freedom <= 0:
             found.append("Warning: no degree of freedom is left to estimate errors from.")
         return found

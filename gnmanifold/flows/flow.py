@@ -68,6 +68,13 @@ def integrate(
     Raises ArgumentError, ShapeError or NonFiniteError for bad arguments and starting points; warns
     UnstableStepWarning for Euler's method with a step above the stability limit.
     S. Cayci, arXiv 2412.14031v5, (6), (7); E. Hairer, S. P. Norsett and G. Wanner.
+
+    >>> import gnmanifold as gn
+    >>> model = gn.CallableModel(lambda w: w**3 + w, num_parameters=2)
+    >>> problem = gn.CompositeProblem(gn.ParameterManifold(model), gn.SquaredError([1.0, 2.0]))
+    >>> flow = integrate(problem, np.zeros(2), 3.0, method="dop853")
+    >>> print(f"{flow.costs[-1] / flow.costs[0]:.6f} is e^-6 = {np.exp(-6.0):.6f}")
+    0.002479 is e^-6 = 0.002479
     """
     require_composite(problem, "integrate")
     one_of("method", method, METHODS)

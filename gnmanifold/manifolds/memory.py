@@ -73,6 +73,10 @@ class ModelManifold:
         """Set the length scale that holds unless the manifold was made with its own."""
         self._suggested_dist = value if np.isfinite(value) and value > 0 else None
 
+    def forget(self) -> None:
+        """Forget the last linearizations, so that what follows counts all of its evaluations."""
+        self._slots, self._value = (), None
+
     def _recall(self, w: np.ndarray, psi: np.ndarray | None = None) -> LocalMetric:
         """Local metric at w, a remembered one if it is there, else new and not remembered."""
         for local in self._slots:

@@ -32,6 +32,14 @@ class OutputManifold(GeometricManifold, RiemannianSubmanifold):
     Raises UnderdeterminedError for models with p > n, ForeignPointError for points of another
     model, RankDeficientError where J loses rank.
     S. Cayci, arXiv 2412.14031v5, section 4.
+
+    >>> import autograd.numpy as anp
+    >>> import gnmanifold as gn
+    >>> circle = gn.AutogradModel(lambda w: anp.array([anp.cos(w[0]), anp.sin(w[0])]), 1)
+    >>> surface = gn.OutputManifold(circle)
+    >>> quarter = surface.dist(surface.point([0.0]), surface.point([1.5]))
+    >>> print(f"{quarter:.6f}, and straight {np.linalg.norm(circle([0.0]) - circle([1.5])):.6f}")
+    1.500000, and straight 1.363278
     """
 
     def __init__(

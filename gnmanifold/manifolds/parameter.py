@@ -31,6 +31,12 @@ class ParameterManifold(GeometricManifold, Manifold):
     Raises UnderdeterminedError for an undamped metric with p > n, RankDeficientError where the
     metric degenerates, NotAnImmersionError where a metric without connection would need one.
     S. Cayci, arXiv 2412.14031v5, (6), (7).
+
+    >>> import gnmanifold as gn
+    >>> model = gn.CallableModel(lambda w: np.exp(w), num_parameters=2)
+    >>> manifold = gn.ParameterManifold(model, gn.GaussNewtonMetric())
+    >>> print(f"{manifold.norm(np.zeros(2), np.array([3.0, 4.0])):.4f}")
+    5.0000
     """
 
     def __init__(

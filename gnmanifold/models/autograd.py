@@ -28,6 +28,10 @@ class AutogradModel(Model):
     primitive of the function has no forward rule; second derivatives are exact. `num_outputs` is
     found by one call at a vector of ones when it is not given.
     Raises ArgumentError when that call fails and ShapeError when it returns no vector.
+
+    >>> AutogradModel(lambda w: w[0] * w, num_parameters=2).jacobian([2.0, 3.0])
+    array([[4., 0.],
+           [3., 2.]])
     """
 
     def __init__(

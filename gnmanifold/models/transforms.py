@@ -221,6 +221,11 @@ class Fixed(Model):
     """A model with some parameters held at values {index: value}; the others are its parameters.
 
     Raises ArgumentError for indices that are none, or where no parameter is left.
+
+    >>> import gnmanifold as gn
+    >>> line = gn.CallableModel(lambda w: w[0] + w[1] * np.arange(3), num_parameters=2)
+    >>> Fixed(line, {0: 10.0})(np.array([2.0]))
+    array([10., 12., 14.])
     """
 
     def __init__(self, model: Model, values: Mapping[int, float]) -> None:

@@ -132,13 +132,15 @@ def gauss_newton_velocity(
 def basic_solution(matrix: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, int]:
     """Least-squares solution with at most rank nonzero entries, and the rank.
 
-    Pivots and rank are those of the matrix with columns of unit length.
+    Pivots and rank are those of the matrix with columns of unit length; where several would do,
+    as for a single row, the longest column is taken.
 
     Golub and Van Loan, Matrix Computations, section 5.5.7.
     """
     if first_nonfinite(matrix) is not None:
         raise NonFiniteError("the Jacobian is not finite here: bound the steps or start elsewhere")
     scale = column_norms(matrix)
+    scale /= 1 + np.sqrt(EPS) * scale / np.max(scale)
     Q, R, order = qr(matrix / scale, mode="economic", pivoting=True, check_finite=False)
     diagonal = np.abs(np.diag(R))
     rank = int(np.sum(diagonal > max(matrix.shape) * EPS * diagonal[0]))

@@ -129,8 +129,9 @@ def differenced(model: LinearModel) -> float:
 def relative_change(model: LinearModel, step: np.ndarray) -> float:
     """Largest change of a parameter relative to it, of those whose effect is above rounding."""
     w = np.maximum(np.abs(model.lin.w), np.abs(model.lin.w + step))
-    seen = (model.scaling * np.abs(step) > noise(model)) & (w > 0)
     with np.errstate(over="ignore"):
+        effects = np.maximum(model.scaling, np.linalg.norm(model.matrix, axis=0)) * np.abs(step)
+        seen = (effects > noise(model)) & (w > 0)
         return float(np.max(np.abs(step[seen]) / w[seen], initial=0.0))
 
 

@@ -81,6 +81,16 @@ def overparameterized(
     `jacobian_lipschitz` gives it, on the ball of radius λ0/L.
     Raises ArgumentError for p < n, for another metric, for a loss with ν = 0, or with μ = inf where
     the theorem has μ.
+
+    >>> import numpy as np
+    >>> import gnmanifold as gn
+    >>> X, y = gn.datasets.single_index(4, 6, rng=0)
+    >>> model = gn.Scaled(gn.FeedforwardNetwork(X, 64, rng=0), 1e3)
+    >>> manifold = gn.ParameterManifold(model, gn.GaussNewtonMetric(0.5))
+    >>> problem = gn.CompositeProblem(manifold, gn.SquaredError(y))
+    >>> certificate = overparameterized(problem, model.initial_parameters, gn.damping.Adaptive(1.0))
+    >>> bool(certificate), certificate.verdict
+    (True, 'holds')
     """
     start = start_at(problem, w0, "overparameterized", jacobian_lipschitz, safety, rng)
     _require_over(start.lin)

@@ -76,6 +76,9 @@ def activation_constants(name: str) -> ActivationConstants:
     """Constants σ0, σ1, σ2 with |σ| <= σ0, |σ'| <= σ1, |σ''| <= σ2, in closed form.
 
     Raises ArgumentError for an activation that networks do not have.
+
+    >>> activation_constants("sigmoid").slope
+    0.25
     """
     return _ACTIVATIONS[one_of("activation", name, tuple(_ACTIVATIONS))]
 
