@@ -50,7 +50,7 @@ def decays() -> gn.FitResult:
 #
 # Relative rms curvatures times sqrt(F) below 0.3 are harmless. The profile of a parameter is the
 # remedy: the cost as it moves, with all others refitted. Its signed root τ is a straight line for a
-# linear model; where it bends, the interval ends where |τ| reaches Student's quantile, not where
+# linear model; where it bends, the interval ends where τ reaches Student's quantile, not where
 # the straight line does.
 
 

@@ -2,7 +2,7 @@
 ===========================================================
 
 Figures 1 to 3 of arXiv 2412.14031v1: a network with 144 parameters on 256 rows of California
-Housing, the loss |ψ - y|², Gauss-Newton flow by Euler's method with step 0.01 for several scales
+Housing, the loss ‖ψ - y‖², Gauss-Newton flow by Euler's method with step 0.01 for several scales
 α, and gradient flow beside it. A reader finds here what the figures show, claim by claim, over
 several seeds, and where the paper's own setting cannot be right.
 """

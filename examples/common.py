@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from tqdm import tqdm
 
@@ -21,6 +22,12 @@ from gnmanifold.files import replacing
 from gnmanifold.plotting import save_figure
 
 OUTPUT = Path(__file__).parent / "output"
+Runs = list[dict[str, Any]]
+ALL_STEPS: dict[str, Any] = {  # an optimizer that takes max_iterations steps, without a word
+    "verbosity": 0,
+    "min_gradient_norm": 0.0,
+    "min_step_size": 0.0,
+}
 
 
 @dataclass(frozen=True)
@@ -38,6 +45,32 @@ def quick_asked(description: str, arguments: list[str] | None = None) -> bool:
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--quick", action="store_true", help="smaller settings, seconds")
     return bool(parser.parse_args(arguments).quick)
+
+
+def posed(
+    model: gn.Model, loss: gn.Loss, metric: Any = None, **options: Any
+) -> gn.CompositeProblem:
+    """The loss of the model over its parameters, in that metric, without one the Euclidean."""
+    manifold = gn.ParameterManifold(model, metric or gn.EuclideanMetric(), **options)
+    return gn.CompositeProblem(manifold, loss)
+
+
+def iterates(optimizer: Any, problem: gn.CompositeProblem, w: np.ndarray) -> np.ndarray:
+    """Parameters (k+1, p) along a run from w, the last ones included wherever it leads."""
+    return np.array(optimizer.run(problem, initial_point=w).log["iterations"]["point"])
+
+
+def exponent(x: Any, y: Any) -> float:
+    """The k of y ~ C x^k, by least squares on the logarithms."""
+    return float(np.polyfit(np.log(x), np.log(y), 1)[0])
+
+
+def legends_below(panels: Iterable[Axes], columns: int = 1) -> None:
+    """A legend under each panel, where it covers no curve, and a light grid."""
+    place: dict[str, Any] = {"loc": "upper center", "bbox_to_anchor": (0.5, -0.18)}
+    for axes in panels:
+        axes.grid(visible=True, which="major", alpha=0.25)
+        axes.legend(**place, ncols=columns, fontsize=8, handlelength=3)
 
 
 class Record:

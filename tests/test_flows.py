@@ -475,6 +475,19 @@ def test_short_times_and_long_steps():
         integrate(problem, w, limit / 2, step=2 * limit, damping=1.0)
 
 
+def test_tolerances_are_those_of_the_displacement():
+    """A start a million times as far from zero as from the end: w - w(0) is right to rtol."""
+    offset = 1e6 * np.array([1.0, -2.0, 0.5])
+    model = gn.CallableModel(
+        lambda w: np.sinh(w - offset), 3, jacobian=lambda w: np.diag(np.cosh(w - offset))
+    )
+    y = np.array([1.0, 2.0, -0.5])
+    problem = posed(model, gn.SquaredError(y), gn.GaussNewtonMetric())
+    flow = integrate(problem, offset, 3.0, method="dop853")
+    exact = np.arcsinh(y * (1 - np.exp(-3.0)))
+    np.testing.assert_allclose(flow.parameters[-1] - offset, exact, rtol=1e-8)
+
+
 def test_parameters_of_small_size_are_followed_too():
     """Tolerances are relative: a parameter that starts at zero and stays below 1e-9."""
     t = np.linspace(0.1, 1, 5)

@@ -297,7 +297,7 @@ def _advice_on_curvature(made: dict[str, Any]) -> list[str]:
         return [
             "Negative eigenvalues of the Hessian by the parameters: "
             f"{known}{spectrum_.hessian.signs.negative}, though the cost is convex on the surface: "
-            "plain Newton steps can go to a saddle; Gauss-Newton and trust regions on the surface do "
-            "not."
+            "plain Newton steps can go to a saddle, those of Gauss-Newton and of trust regions on "
+            "the surface do not."
         ]
     return []

@@ -35,7 +35,9 @@ _BAR = (
     "{desc}: {percentage:3.0f}%|{bar}| t = {n:.4g} of {total:.4g} [{elapsed}<{remaining}{postfix}]"
 )
 _ERRORS = (GnmanifoldError, ArithmeticError, ValueError, RuntimeError)
-_AT_REST = 1e-10  # of the largest parameter: size of one that is zero and does not move
+_AT_REST = 1e-10  # of the largest first move: that of a parameter which does not start to move
+_AHEAD = 0.1  # of the first move: displacements below are not followed to their own size
+_ROUNDING = 10 * np.finfo(float).eps  # of a parameter: no tolerance is below
 _INTERRUPTED = "Stopped: interrupted by the user; the flow so far is returned."
 _FAILED = "Stopped at t = {:.6g}: {}"
 
@@ -61,7 +63,7 @@ def integrate(
     takes the place of its own ρ, where ρ = 0 with p > n gives the velocity of least norm. Constant
     ρ is (6): G = (1-ρ) JᵀJ + ρ α² I. For p > n the work is done in n x n arithmetic. `method`
     "euler" takes steps w <- w + `step` ẇ, those of descent in the metric with ConstantStep; "rk45"
-    and "dop853" are SciPy's, with tolerance `rtol` relative to |w_i| (1e-3 of that to |w_i(0)|).
+    and "dop853" are SciPy's, with tolerance `rtol` relative to the displacement |w_i - w_i(0)|.
     Each `every`-th step is recorded, and the last one; `eigenvalues=False` leaves λ_min out, which
     needs a Jacobian. A ball of the manifold is not looked at: see Trajectory.exit_time. Where the
     flow cannot be followed, or Ctrl-C ends it, the trajectory up to there is returned and says so.
@@ -289,35 +291,42 @@ def _euler(flow: Flow, recorder: _Recorder, t_final: float, step: float) -> str:
 def _runge_kutta(
     flow: Flow, recorder: _Recorder, solver: Any, t_final: float, rtol: float, limit: float
 ) -> str:
-    """Steps of one of SciPy's solvers, kept with their interpolants; why it ends."""
-    trouble = "the integrator could not take a step"
+    """Steps of one of SciPy's solvers, kept with their interpolants; why it ends.
 
-    def velocity(_: float, w: np.ndarray) -> np.ndarray:
-        nonlocal trouble
-        if not np.all(np.isfinite(w)):  # after a stage that failed
-            return np.full_like(w, np.nan)
+    What is integrated is w - w(0), so that tolerances are relative to how far the flow has gone:
+    with a large scale α that is a small share of w. None is below the rounding of w.
+    """
+    trouble, refused = "the integrator could not take a step", False
+
+    def velocity(_: float, moved: np.ndarray) -> np.ndarray:
+        nonlocal trouble, refused
+        if not np.all(np.isfinite(moved)):  # after a stage that failed
+            return np.full_like(moved, np.nan)
         try:
-            return flow.at(w).velocity
+            return flow.at(flow.start + moved).velocity
         except _ERRORS as error:
-            trouble = str(error)
-            return np.full_like(w, np.nan)  # which makes the solver try a shorter step
+            trouble, refused = str(error), True
+            return np.full_like(moved, np.nan)  # which makes the solver try a shorter step
 
     here = flow.at(flow.start)
     recorder.add(0.0, here)
-    sizes = np.maximum(np.abs(flow.start), min(t_final, limit) * np.abs(here.velocity))
-    floor = 1e-3 * rtol * np.maximum(sizes, max(_AT_REST * np.max(sizes), np.finfo(float).tiny))
-    t = 0.0
+    moves = min(t_final, limit) * np.abs(here.velocity)
+    least = max(_AT_REST * np.max(moves), np.finfo(float).tiny)
+    floor = np.maximum(_AHEAD * rtol * np.maximum(moves, least), _ROUNDING * np.abs(flow.start))
+    t, moved = 0.0, np.zeros_like(flow.start)
     try:
         with np.errstate(all="ignore"):
-            run = solver(velocity, 0.0, flow.start, t_final, rtol=rtol, atol=floor)
+            run = solver(velocity, 0.0, moved, t_final, rtol=rtol, atol=floor)
             while run.status == "running":
+                refused = False
                 run.step()
-                if run.status == "failed":
+                # steps short enough to be taken may be too short to change w
+                if run.status == "failed" or (refused and np.array_equal(run.y, moved)):
                     return _FAILED.format(t, trouble)
-                here = flow.at(run.y)
-                recorder.pieces.append(Piece(t, run.t, run.dense_output()))
+                here = flow.at(flow.start + run.y)
+                recorder.pieces.append(Piece(t, run.t, flow.start, run.dense_output()))
                 recorder.add(run.t, here)
-                t = run.t
+                t, moved = run.t, run.y
     except KeyboardInterrupt:
         return _INTERRUPTED
     except _ERRORS as error:

@@ -21,11 +21,16 @@ FINISHED = "Finished: t_final reached."
 
 @dataclass(frozen=True, eq=False)
 class Piece:
-    """A step of an integrator, with the parameters in between."""
+    """A step of an integrator, with the displacement from the start in between."""
 
     begin: float
     end: float
-    value: Callable[[float], Any]
+    start: np.ndarray
+    moved: Callable[[float], Any]
+
+    def value(self, t: float) -> Any:
+        """Parameters at time t."""
+        return self.start + self.moved(t)
 
 
 @dataclass(frozen=True, eq=False)

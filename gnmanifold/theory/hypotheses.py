@@ -11,6 +11,7 @@ import numpy as np
 from gnmanifold.validation import one_of
 
 HOLDS, FAILS = "holds", "fails"
+_ROUNDING = 1e-12  # relative: a threshold and α set to it may be computed in different orders
 
 
 @dataclass(frozen=True)
@@ -31,11 +32,12 @@ class Hypothesis:
 
     @property
     def satisfied(self) -> bool:
-        """Whether the numbers compare as they should; NaN never does."""
+        """Whether the numbers compare as they should, equal ones up to rounding; NaN never does."""
+        slack = _ROUNDING * abs(self.required) if np.isfinite(self.required) else 0.0
         return {
-            ">=": self.actual >= self.required,
+            ">=": self.actual >= self.required - slack,
             ">": self.actual > self.required,
-            "<=": self.actual <= self.required,
+            "<=": self.actual <= self.required + slack,
             "<": self.actual < self.required,
         }[self.relation]
 
