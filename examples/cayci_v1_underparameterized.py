@@ -58,8 +58,7 @@ def follow(seed: int, alpha: float, flow: str, horizon: float) -> dict[str, Any]
     start, options = posed.model.initial_parameters, {"every": EVERY, "damping": 0.0}
     step = STEP
     if flow == "gradient":
-        probe = gn.flows.integrate(posed, start, 1e-9, step=1e-9, damping=1.0)
-        step = min(STEP, probe.stability_limit / 2)
+        step = min(STEP, gn.flows.stability_limit(posed, start, damping=1.0) / 2)
         options = {"every": max(1, round(0.1 / step)), "damping": 1.0}
     found = gn.flows.integrate(posed, start, horizon, step=step, **options)
     return {

@@ -79,7 +79,7 @@ def problem(name: str, seed: int, alpha: float) -> gn.CompositeProblem:
 def follow(name: str, seed: int, alpha: float, damping: float, horizon: float) -> Run:
     posed = problem(name, seed, alpha)
     start = posed.model.initial_parameters
-    limit = gn.flows.integrate(posed, start, 1e-9, step=1e-9, damping=damping).stability_limit
+    limit = gn.flows.stability_limit(posed, start, damping)
     step = EVERY / np.ceil(EVERY / min(STEP, limit / 2) - 1e-9)  # which divides EVERY
     found = gn.flows.integrate(
         posed, start, horizon, step=step, damping=damping, every=round(EVERY / step)

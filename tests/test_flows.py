@@ -193,6 +193,19 @@ def test_stability_limit(rho):
     assert flow.costs[-1] > 1e2 * flow.costs[0]
 
 
+def test_the_stability_limit_of_a_trajectory_is_the_functions():
+    model, y, w = wide_network()
+    problem = posed(model, gn.SquaredError(y))
+    for damping in (None, 0.5, Adaptive(1.0)):
+        limit = gn.flows.stability_limit(problem, w, damping)
+        assert (
+            limit
+            == integrate(problem, w, limit / 4, step=limit / 4, damping=damping).stability_limit
+        )
+    with pytest.raises(gn.ArgumentError):
+        gn.flows.stability_limit(problem, w, 2.0)
+
+
 def test_records_and_the_last_step():
     model, y, w = wide_network()
     problem = posed(model, gn.SquaredError(y))

@@ -13,10 +13,14 @@ from typing import Any
 
 from sphinx.application import Sphinx
 
+_SOURCE = r"(?:[A-Z]\.[ -])+[A-Z]\w+"  # an author, with whom a source begins
+
 
 def convert(text: str) -> str:
-    """The docstring, block by block."""
-    blocks = re.split(r"\n\s*\n", text.strip("\n"))
+    """The docstring, block by block; errors and sources are paragraphs of their own."""
+    text = re.sub(r"\n(?=Raises )", "\n\n", text.strip("\n"))
+    text = re.sub(rf"(?<=\.)\n(?={_SOURCE})", "\n\n", text)
+    blocks = re.split(r"\n\s*\n", text)
     if re.search(r"^(Args|Returns|Note|Example):", text, re.M):
         blocks = blocks[:1]
     return "\n\n".join("\n".join(_block(block)) for block in blocks)

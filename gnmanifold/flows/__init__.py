@@ -9,7 +9,7 @@
 | EuclideanMetric              | gradient                                            |
 """
 
-from gnmanifold.flows.flow import integrate
+from gnmanifold.flows.flow import integrate, stability_limit
 from gnmanifold.flows.trajectory import Trajectory
 
-__all__ = ["Trajectory", "integrate"]
+__all__ = ["Trajectory", "integrate", "stability_limit"]

@@ -87,7 +87,7 @@ def integrate(
     before = asdict(counts)
     flow = _start(problem, w0, damping)
     recorder = _Recorder(flow, every, bool(eigenvalues))
-    limit = stability_limit(flow.at(flow.start), problem)
+    limit = _limit(flow.at(flow.start), problem)
     if method == "euler" and min(step, t_final) >= limit:
         _warn(step, limit)
     with tqdm(
@@ -149,12 +149,22 @@ class Flow:
         return Here(local, rho, velocity)
 
 
-def stability_limit(here: Here, problem: CompositeProblem) -> float:
-    """Step 2/λ_max(G⁻¹JᵀAJ), A = ∇²g, up to which Euler's method is stable, linearised at a point.
+def stability_limit(
+    problem: CompositeProblem, w0: ArrayLike, damping: DampingSchedule | float | None = None
+) -> float:
+    """Step 2/λ_max(G⁻¹JᵀAJ), A = ∇²g, up to which Euler's method is stable, linearised at w0 (p,).
 
-    For the metric (7) and A <= μ I it is at least 2/(μ h_ρ(|K|)), h_ρ(x) = x/((1-ρ)x + ρ).
-    Flows in the metric of a Hessian are linearised by the identity: the limit is 2.
+    `damping` is that of integrate. For the metric (7) and A <= μ I the limit is at least
+    2/(μ h_ρ(|K|)), h_ρ(x) = x/((1-ρ)x + ρ). Flows in the metric of a Hessian are linearised by the
+    identity: the limit is 2. It is the `stability_limit` of a Trajectory.
+    Raises ArgumentError, ShapeError or NonFiniteError for bad arguments and points.
     """
+    require_composite(problem, "stability_limit")
+    flow = _start(problem, w0, damping)
+    return _limit(flow.at(flow.start), problem)
+
+
+def _limit(here: Here, problem: CompositeProblem) -> float:
     local, loss = here.local, problem.loss
     if isinstance(problem.manifold.metric, HessianMetric | FilteredHessianMetric):
         return 2.0
