@@ -380,7 +380,7 @@ def draw_descents(axes: Axes, runs: Runs) -> None:
 def main(arguments: list[str] | None = None) -> list[Claim]:
     quick = quick_asked("The Hessian with its noise filtered out", arguments)
     seeds = range(6 if quick else 20)
-    record = Record(OUTPUT / "boumal_filtered_hessian.json")
+    record = Record(OUTPUT, "boumal_filtered_hessian", quick)
     settings = [{"seed": seed, "loss": loss, "distance": distance}
                 for loss in losses() for seed in seeds for distance in DISTANCES]  # fmt: skip
     runs = record.runs(near, settings)

@@ -205,7 +205,7 @@ def draw_levels(axes: Axes) -> None:
 
 def main(arguments: list[str] | None = None) -> list[Claim]:
     quick = quick_asked("The Hessian as a metric, and the pullback metric", arguments)
-    record = Record(OUTPUT / "boumal_hessian_metric_flows.json")
+    record = Record(OUTPUT, "boumal_hessian_metric_flows", quick)
     seeds = [{"seed": seed} for seed in range(2 if quick else 10)]
     runs = record.runs(follow, [{"metric": metric} for metric in HORIZONS])
     flows = dict(zip(HORIZONS, runs, strict=True))

@@ -301,8 +301,8 @@ def table(title: str, points: np.ndarray, digits: int) -> None:
 
 
 def main(arguments: list[str] | None = None) -> list[Claim]:
-    quick_asked("Newton against Gauss-Newton", arguments)  # the same: this takes seconds
-    record = Record(OUTPUT / "boumal_newton_and_gauss_newton.json")
+    quick = quick_asked("Newton against Gauss-Newton", arguments)  # both take seconds
+    record = Record(OUTPUT, "boumal_newton_and_gauss_newton", quick)
     rows = [("Newton", START, 12)]
     rows += [(name, x, n) for name, n in (("basic", 2), ("minimum norm", 3))
              for x in (START, SECOND_START)]  # fmt: skip

@@ -75,7 +75,7 @@ def layer_norms(width: int, draws: int) -> dict[str, Any]:
 
 # %% [markdown]
 # Why so much less is enough: the lemma lets deviations grow by C ≈ 4 from layer to layer. To first
-# order a deviation δ of |x|² becomes rδ with r = c_σ E[Z σ(Z) σ'(Z)], below 1 for tanh, and a fresh
+# order a deviation δ of ‖x‖² becomes rδ with r = c_σ E[Z σ(Z) σ'(Z)], below 1 for tanh, and a fresh
 # one of variance (c_σ² E σ(Z)⁴ - 1)/m is added. That predicts the root mean square in each layer.
 
 
@@ -380,7 +380,7 @@ def figure(norms: Runs, required: Runs, found: Runs, runs: Runs) -> Figure:
 def main(arguments: list[str] | None = None) -> list[Claim]:
     quick = quick_asked("Lemma 13 and Corollary 14: deep networks", arguments)
     stride, draws, sure, networks, width, seeds = QUICK if quick else FULL
-    record = Record(OUTPUT / "cayci_deep_networks.json")
+    record = Record(OUTPUT, "cayci_deep_networks", quick)
     norms = record.runs(layer_norms, [{"width": each, "draws": draws} for each in WIDTHS[::stride]])
     required = record.runs(layer_norms, [{"width": lemma_width(h), "draws": sure} for h in DEPTHS])
     found = record.runs(kernels, [

@@ -419,7 +419,7 @@ def grid(**values: Any) -> list[dict[str, Any]]:
 def main(arguments: list[str] | None = None) -> list[Claim]:
     quick = quick_asked("Gauss-Newton in discrete time", arguments)
     seeds, n, width, steps = (1, 12, 64, 40) if quick else (5, 32, 256, 150)
-    record = Record(OUTPUT / "cayci_discrete_time.json")
+    record = Record(OUTPUT, "cayci_discrete_time", quick)
     losses, ids = list(LOSSES), range(seeds)
     size = {"n": [n], "width": [width], "steps": [steps]}
     many = record.runs(over, grid(seed=ids, **size, loss=losses, damping=list(DAMPINGS)))

@@ -379,7 +379,7 @@ def grid(**values: Any) -> list[dict[str, Any]]:
 
 def main(arguments: list[str] | None = None) -> list[Claim]:
     quick = quick_asked("Generalized Gauss-Newton for a general loss", arguments)
-    record = Record(OUTPUT / "cayci_general_loss.json")
+    record = Record(OUTPUT, "cayci_general_loss", quick)
     losses = ["logistic"] if quick else list(LOSSES)
     nus = [0.01] if quick else [0.1, 0.01, 0.001]  # and 1, which is left out where time counts
     names = ["(16)", "(17)", "gradient flow"] if quick else GENERALIZED

@@ -385,7 +385,7 @@ def main(arguments: list[str] | None = None) -> list[Claim]:
     sizes = [("single index", 8, 48, 1)] if quick else FULL
     chosen = [dict(zip(("data", "rows", "width", "seed"), (*size, seed), strict=True))
               for *size, seeds in sizes for seed in range(seeds)]  # fmt: skip
-    record = Record(OUTPUT / "cayci_implicit_bias.json")
+    record = Record(OUTPUT, "cayci_implicit_bias", quick)
     linear = record.runs(linearised, chosen)
     runs = record.runs(limits, [{**each, "alpha": alpha} for each in chosen for alpha in alphas])
     paths = record.runs(path, [{**chosen[0], "damping": name} for name in NETWORK])

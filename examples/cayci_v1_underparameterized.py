@@ -169,7 +169,7 @@ def figure(runs: list[dict[str, Any]]) -> Figure:
 def main(arguments: list[str] | None = None) -> list[Claim]:
     quick = quick_asked("Figures 1 to 3 of Cayci's first version", arguments)
     seeds, horizon = (1, 2.0) if quick else (5, HORIZON)
-    record = Record(OUTPUT / "cayci_v1_underparameterized.json")
+    record = Record(OUTPUT, "cayci_v1_underparameterized", quick)
     runs = record.runs(follow, settings(seeds, horizon))
     found = claims(runs)
     record.conclude(found, {"cayci_v1_underparameterized": figure(runs)})

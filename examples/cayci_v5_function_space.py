@@ -232,7 +232,7 @@ def figure(found: dict[str, Any], radius: float, lines: int) -> Figure:
 
 def main(arguments: list[str] | None = None) -> list[Claim]:
     quick = quick_asked("Figure 1 of Cayci's fifth version", arguments)
-    record = Record(OUTPUT / "cayci_v5_function_space.json")
+    record = Record(OUTPUT, "cayci_v5_function_space", quick)
     found = record.runs(flows, [{"records": 200 if quick else 1000}])[0]
     pairs = 500 if quick else 20_000
     balls = record.runs(ball, [{"r": r, "pairs": pairs} for r in (None, 0.5)])

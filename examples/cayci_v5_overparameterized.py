@@ -382,7 +382,7 @@ def figure(runs: Runs, swept: Runs, kernels: Runs) -> Figure:
 
 def main(arguments: list[str] | None = None) -> list[Claim]:
     quick = quick_asked("Figure 2 of Cayci's fifth version", arguments)
-    record = Record(OUTPUT / "cayci_v5_overparameterized.json")
+    record = Record(OUTPUT, "cayci_v5_overparameterized", quick)
     runs, swept, kernels = map(record.runs, (follow, weakest, start), settings(quick))
     found = [
         *(claim for name in ("single index", "housing") for claim in shape(runs, name)),

@@ -9,7 +9,9 @@ import inspect
 import json
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass
+from itertools import product, zip_longest
 from pathlib import Path
+from textwrap import wrap
 from typing import Any
 
 import numpy as np
@@ -22,7 +24,9 @@ from gnmanifold.files import replacing
 from gnmanifold.plotting import save_figure
 
 OUTPUT = Path(__file__).parent / "output"
-Runs = list[dict[str, Any]]
+Run = dict[str, Any]
+Runs = list[Run]
+_WIDTHS = (48, 28, 42, 5)  # of the columns of a table, at most
 ALL_STEPS: dict[str, Any] = {  # an optimizer that takes max_iterations steps, without a word
     "verbosity": 0,
     "min_gradient_norm": 0.0,
@@ -65,6 +69,52 @@ def exponent(x: Any, y: Any) -> float:
     return float(np.polyfit(np.log(x), np.log(y), 1)[0])
 
 
+def grid(**values: Iterable[Any]) -> list[dict[str, Any]]:
+    """Settings with every combination of the values, the last name changing fastest."""
+    return [dict(zip(values, each, strict=True)) for each in product(*values.values())]
+
+
+def chosen(runs: Runs, **wanted: Any) -> Runs:
+    """The runs that have these entries."""
+    return [run for run in runs if all(run[name] == value for name, value in wanted.items())]
+
+
+def listed(values: Iterable[Any], form: str = ".3g") -> str:
+    """Numbers with commas."""
+    return ", ".join(format(value, form) for value in values)
+
+
+def span(values: Iterable[float], form: str = ".3g") -> str:
+    """The smallest and the largest of some numbers."""
+    values = list(values)
+    return f"{min(values):{form}} to {max(values):{form}}"
+
+
+def near(claim: str, paper: str, values: Any, expected: float, by: float) -> Claim:
+    """The claim that numbers are what is expected, each within `by`."""
+    values = np.ravel(values)
+    return Claim(claim, paper, span(values, ".3f"), bool(np.all(np.abs(values - expected) < by)))
+
+
+def decay_error(values: Any, times: Any) -> float:
+    """Largest error of v(t) = e^-t v(0), relative to v(0), of values in rows."""
+    values, times = np.asarray(values), np.asarray(times)
+    errors = np.linalg.norm(values * np.exp(times)[:, None] - values[0], axis=1)
+    return float(np.max(errors) / np.linalg.norm(values[0]))
+
+
+def band(axes: Axes, x: Any, rows: Any, color: str, label: str | None, **style: Any) -> None:
+    """Median of the rows as a curve, and what lies between their extremes shaded."""
+    axes.plot(x, np.median(rows, axis=0), color=color, label=label, **style)
+    axes.fill_between(x, np.min(rows, axis=0), np.max(rows, axis=0), color=color, alpha=0.2, lw=0)
+
+
+def finish(axes: Axes, title: str, xlabel: str, ylabel: str, **settings: Any) -> None:
+    """Title, labels and a light grid of a panel; scales and limits as for axes.set."""
+    axes.set(title=title, xlabel=xlabel, ylabel=ylabel, **settings)
+    axes.grid(visible=True, which="major", alpha=0.25)
+
+
 def legends_below(panels: Iterable[Axes], columns: int = 1) -> None:
     """A legend under each panel, where it covers no curve, and a light grid."""
     place: dict[str, Any] = {"loc": "upper center", "bbox_to_anchor": (0.5, -0.18)}
@@ -76,20 +126,20 @@ def legends_below(panels: Iterable[Axes], columns: int = 1) -> None:
 class Record:
     """Finished runs, by function and settings, in a JSON file: what is there is not made again.
 
-    A record of another version of the package, or of the script before an edit, starts anew.
-    Runs return what JSON can hold, NumPy's arrays and numbers included; no wall-clock times, so
-    that the same seeds write the same record.
+    It is folder/name.json, or folder/quick/name.json. A record starts anew where the package, this
+    module or the script has changed. Runs return what JSON can hold, NumPy's arrays and numbers
+    included; no wall-clock times, so that the same seeds write the same record.
     """
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    def __init__(self, folder: Path, name: str, quick: bool = False) -> None:
+        self.path = (folder / "quick" if quick else folder) / f"{name}.json"
 
     def runs(
         self, function: Callable[..., Any], settings: Iterable[Mapping[str, Any]]
     ) -> list[Any]:
         """[function(**each) for each in settings], each saved when it is finished."""
         settings = list(settings)
-        source = {"version": gn.__version__, "script": _digest(function)}
+        source = {"version": gn.__version__, "sources": _digest(function)}
         saved = self._load()
         known = {key: saved.get(key) for key in source} == source
         done = saved["runs"] if known else {}
@@ -123,21 +173,30 @@ class Record:
 
 
 def table(claims: list[Claim], paper: str = "paper") -> str:
-    """The claims in columns as wide as they need; the second may have another name."""
-    head = ("claim", paper, "measured", "holds")
-    rows = [
-        head,
-        *((c.claim, c.paper, c.measured, "holds" if c.holds else "FAILS") for c in claims),
+    """The claims in columns, long cells in several lines; the second may have another name."""
+    rows = [("claim", paper, "measured", "holds")]
+    rows += [(c.claim, c.paper, c.measured, "holds" if c.holds else "FAILS") for c in claims]
+    cells = [
+        [wrap(cell, width) or [""] for cell, width in zip(row, _WIDTHS, strict=True)]
+        for row in rows
     ]
-    widths = [max(len(row[column]) for row in rows) for column in range(3)]
-    lines = ["  ".join([*map(str.ljust, row[:3], widths), row[3]]) for row in rows]
-    return "\n".join([lines[0], "-" * len(lines[0]), *lines[1:]])
+    widths = [max(len(line) for row in cells for line in row[i]) for i in range(len(_WIDTHS))]
+    lines = [
+        "  ".join(map(str.ljust, each, widths)).rstrip()
+        for row in cells
+        for each in zip_longest(*row, fillvalue="")
+    ]
+    return "\n".join([lines[0], "-" * (sum(widths) + 2 * len(widths) - 2), *lines[1:]])
 
 
 def _digest(function: Callable[..., Any]) -> str:
-    """Of the script that a run is defined in; empty where it has no file, as in a notebook."""
-    path = Path(inspect.getfile(inspect.unwrap(function)))
-    return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else ""
+    """Of the package, of this module, and of the script where it has a file (no notebook)."""
+    script = Path(inspect.getfile(inspect.unwrap(function)))
+    paths = [*Path(gn.__file__).parent.rglob("*.py"), Path(__file__), script]
+    found = hashlib.sha256()
+    for path in sorted(set(paths)):
+        found.update(path.read_bytes() if path.is_file() else b"")
+    return found.hexdigest()
 
 
 def _plain(value: Any) -> Any:

@@ -376,7 +376,7 @@ def draw_counts(axes: Axes, runs: Runs) -> None:
 
 def main(arguments: list[str] | None = None) -> list[Claim]:
     quick = quick_asked("Claims about second-order methods near a solution", arguments)
-    record = Record(OUTPUT / "second_order_methods.json")
+    record = Record(OUTPUT, "second_order_methods", quick)
     shares = (0.05, 0.2, 0.8, 1.25) if quick else (0.02, 0.05, 0.1, 0.2, 0.4, 0.8, 1.25, 1.5)
     kappas = ((10, 100, 1000), (10, 50)) if quick else (
         (10, 30, 100, 300, 1000, 10000), (10, 30, 60, 100))  # fmt: skip

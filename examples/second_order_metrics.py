@@ -397,7 +397,7 @@ def draw_kronecker(axes: Axes, runs: Runs) -> None:
 
 def main(arguments: list[str] | None = None) -> list[Claim]:
     quick = quick_asked("Claims about the metrics of second-order methods", arguments)
-    record, seeds = Record(OUTPUT / "second_order_metrics.json"), range(1 if quick else 5)
+    record, seeds = Record(OUTPUT, "second_order_metrics", quick), range(1 if quick else 5)
     invariant = record.runs(invariance, [{"method": name} for name in STEPPERS])
     flows = record.runs(flowed, [{"metric": metric, "t": 1.0 if quick else 2.0}
                                  for metric in ("Fisher", "Euclidean")])  # fmt: skip

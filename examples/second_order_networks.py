@@ -358,7 +358,7 @@ def draw_costs(axes: Axes, rows: Runs) -> None:
 
 def main(arguments: list[str] | None = None) -> list[Claim]:
     quick = quick_asked("Claims about second-order methods on networks", arguments)
-    record, repeats = Record(OUTPUT / "second_order_networks.json"), 40 if quick else 400
+    record, repeats = Record(OUTPUT, "second_order_networks", quick), 40 if quick else 400
     sizes = (8, 32, 128) if quick else (8, 16, 32, 64, 128, 256, 512)
     noise = record.runs(batch_noise, [{"size": size, "repeats": repeats} for size in sizes])
     steps = record.runs(step_noise, [{"late": late, "size": 16, "repeats": repeats}

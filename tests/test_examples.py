@@ -118,7 +118,7 @@ def test_claims_hold(name, tmp_path, capsys):
     assert len(found) >= 4
     for claim in found:
         assert claim.holds, claim
-    record = tmp_path / f"{name}.json"
+    record = tmp_path / "quick" / f"{name}.json"
     for suffix in ("png", "pdf"):
         assert record.with_suffix(f".{suffix}").stat().st_size > 10_000
     written, before = record.stat().st_mtime_ns, capsys.readouterr().out
@@ -138,18 +138,18 @@ COUNTED = []
 
 
 def test_a_stopped_record_resumes(tmp_path):
-    record, wanted = Record(tmp_path / "record.json"), [{"seed": seed} for seed in range(4)]
+    record, wanted = Record(tmp_path, "record"), [{"seed": seed} for seed in range(4)]
     COUNTED.clear()
     with pytest.raises(KeyboardInterrupt):
         record.runs(counted, [*wanted[:2], {"seed": 2, "fail_at": 2}])
-    found = Record(record.path).runs(counted, wanted)
+    found = Record(tmp_path, "record").runs(counted, wanted)
     assert COUNTED == [0, 1, 2, 2, 3]
     assert [run["values"] for run in found] == [[0, s, 2 * s] for s in range(4)]
     assert list(tmp_path.iterdir()) == [record.path]
 
 
 def test_a_record_of_another_version_starts_anew(tmp_path, monkeypatch):
-    record = Record(tmp_path / "record.json")
+    record = Record(tmp_path, "record")
     record.runs(counted, [{"seed": 1}])
     COUNTED.clear()
     record.runs(counted, [{"seed": 1}])

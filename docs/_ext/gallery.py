@@ -47,7 +47,7 @@ def scrape(_: Any, block_vars: dict[str, Any], gallery_conf: dict[str, Any]) -> 
     written = [
         path
         for path in sorted(
-            (EXAMPLES / "output").glob("*.png"), key=lambda each: each.stat().st_mtime
+            (EXAMPLES / "output").rglob("*.png"), key=lambda each: each.stat().st_mtime
         )
         if _new(path)
     ]
@@ -68,4 +68,4 @@ def _new(path: Path) -> bool:
     return time > known
 
 
-_started = max((path.stat().st_mtime for path in (EXAMPLES / "output").glob("*.png")), default=0.0)
+_started = max((path.stat().st_mtime for path in (EXAMPLES / "output").rglob("*.png")), default=0.0)
