@@ -5,6 +5,7 @@ a figure, every public name is in the reference, and no formula was left as text
 """
 
 import importlib
+import re
 import sys
 import zlib
 from html.parser import HTMLParser
@@ -14,11 +15,13 @@ from urllib.parse import unquote, urlsplit
 import gnmanifold
 
 LOADED = {"script": "src", "img": "src", "iframe": "src", "source": "srcset"}
+VERBATIM = ("pre", "code", "script", "style", "math")
+FORMULA = re.compile(r"\$[^$\n]{1,200}\$|\\(lVert|frac|nabla|lambda|top)\b")
 SUBMODULES = ("damping", "datasets", "diagnostics", "flows", "geometry", "optimizers", "theory")
 
 
 class Page(HTMLParser):
-    """Anchors, links and loaded files of a page."""
+    """Anchors, links, loaded files and text of a page."""
 
     def __init__(self, path: Path) -> None:
         super().__init__()
@@ -26,9 +29,19 @@ class Page(HTMLParser):
         self.anchors: set[str] = set()
         self.links: list[str] = []
         self.loaded: list[str] = []
+        self.text: list[str] = []
+        self._silent = 0
         self.feed(path.read_text("utf-8"))
 
+    def handle_data(self, data: str) -> None:
+        if not self._silent:
+            self.text.append(data)
+
+    def handle_endtag(self, tag: str) -> None:
+        self._silent -= tag in VERBATIM
+
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self._silent += tag in VERBATIM
         given = {name: value or "" for name, value in attrs}
         self.anchors.update(given[name] for name in ("id", "name") if given.get(name))
         if tag == "a" and "href" in given:
@@ -43,6 +56,9 @@ def problems(site: Path) -> list[str]:
     pages = {path.resolve(): Page(path) for path in sorted(site.rglob("*.html"))}
     found = [fault for page in pages.values() for fault in link_faults(page, pages)]
     found += [fault for page in pages.values() for fault in loading_faults(page)]
+    for page in pages.values():
+        left = FORMULA.search("".join(page.text))
+        found += [f"{page.path.name}: a formula left as text, {left[0]}"] if left else []
     for path in sorted((site / "examples").glob("*.html")):
         if path.stem != "index" and "sphx_glr" not in "".join(pages[path.resolve()].loaded):
             found.append(f"{path.name}: no figure")

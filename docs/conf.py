@@ -25,6 +25,7 @@ extensions = [
     "sphinx.ext.viewcode",
     "sphinx_gallery.gen_gallery",
     "sphinx_copybutton",
+    "breaks",
     "docstrings",
     "layers",
     "mathml",
@@ -37,6 +38,7 @@ nitpicky = True
 nitpick_ignore_regex = [("py:class", r".*")]  # bases from elsewhere
 
 autodoc_default_options = {"members": True, "member-order": "bysource"}
+autodoc_preserve_defaults = True
 autodoc_typehints = "none"  # shapes are in the text; the annotations are for the type checker
 autodoc_member_order = "bysource"
 python_maximum_signature_line_length = 80

@@ -19,12 +19,24 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 import gnmanifold as gn
-from common import OUTPUT, Claim, Record, quick_asked
+from common import (
+    OUTPUT,
+    Claim,
+    Record,
+    Run,
+    Runs,
+    band,
+    chosen,
+    exponent,
+    finish,
+    grid,
+    listed,
+    posed,
+    quick_asked,
+)
 from gnmanifold.optimizers import BackTracking
 from gnmanifold.optimizers.stopping import CostBelow
 from gnmanifold.plotting import COLORS
-
-Runs = list[dict[str, Any]]
 
 SIZE, RANK = 8, 3
 DISTANCES = (1e-1, 1e-2, 1e-3, 1e-4)
@@ -32,6 +44,7 @@ DAMPINGS = (1e-1, 1e-2, 1e-3, 1e-4, 1e-5)
 LABEL = 0.3  # of the logistic loss: no 0 or 1, so that its minimum is attained
 TOLERANCE = 0.1  # between 1/4, the smallest eigenvalue to keep, and O(distance), those to drop
 SOLVED = 1e-12  # |F| at which a run ends
+AWAY = "distance to the solutions"
 
 # %% [markdown]
 # Random problems
@@ -76,10 +89,6 @@ def unit(vector: np.ndarray) -> np.ndarray:
     return vector / np.linalg.norm(vector)
 
 
-def problem(model: gn.Model, loss: gn.Loss) -> gn.CompositeProblem:
-    return gn.CompositeProblem(gn.ParameterManifold(model, gn.EuclideanMetric()), loss)
-
-
 # %% [markdown]
 # Near the solutions
 # ------------------
@@ -112,7 +121,7 @@ def truncated_cg(matrix: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, int, bo
     return x, count, False
 
 
-def near(seed: int, loss: str, distance: float) -> dict[str, Any]:
+def near_solutions(seed: int, loss: str, distance: float) -> Run:
     model, solution, rng = random_model(seed, loss)
     normal = model.jacobian(solution).T @ rng.standard_normal(RANK)
     x = solution + distance * unit(normal)
@@ -138,7 +147,7 @@ def near(seed: int, loss: str, distance: float) -> dict[str, Any]:
     return {
         "steps": {name: relative(step, -inverse @ slope) for name, step in steps.items()},
         "matrices": {name: np.linalg.norm(each, 2) for name, each in matrices.items()},
-        "loss": loss, "distance": distance, "eigenvalues": np.linalg.eigvalsh(exact),
+        "seed": seed, "loss": loss, "distance": distance, "eigenvalues": np.linalg.eigvalsh(exact),
         "kept": len(above.spectrum[0]), "iterations": iterations, "negative": negative,
     }  # fmt: skip
 
@@ -170,12 +179,12 @@ def damped(seed: int) -> list[float]:
     return [relative(each.riemannian_hessian_matrix(x, loss), target) for each in metrics]
 
 
-def landscape(seed: int) -> dict[str, Any]:
+def landscape(seed: int) -> Run:
     model, center, _ = random_model(seed, "squared") if seed >= 0 else CROSSING
-    posed = problem(model, gn.SquaredError(np.zeros(model.num_outputs)))
-    found = gn.diagnostics.polyak_lojasiewicz_over(posed, center, 0.2, minimum=0.0)
+    problem = posed(model, gn.SquaredError(np.zeros(model.num_outputs)))
+    found = gn.diagnostics.polyak_lojasiewicz_over(problem, center, 0.2, minimum=0.0)
     smallest = [np.linalg.svd(model.jacobian(x))[1][-1] ** 2 for x in found.parameters]
-    kind = gn.diagnostics.classify(posed, center)
+    kind = gn.diagnostics.classify(problem, center)
     return {"ratio": found.smallest, "bound": min(smallest), "morse_bott": kind.morse_bott,
             "dimension": kind.solution_dimension}  # fmt: skip
 
@@ -205,12 +214,12 @@ def methods(limits: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def descend(seed: int, method: str) -> dict[str, Any]:
+def descend(seed: int, method: str) -> Run:
     model, solution, rng = random_model(seed, "squared")
     start = solution + unit(rng.standard_normal(SIZE))
     limits = {"verbosity": 0, "max_iterations": 60, "min_gradient_norm": 0, "min_step_size": 0,
               "stop": CostBelow(SOLVED**2 / 2)}  # fmt: skip
-    run = methods(limits)[method].run(problem(model, losses()["squared"]), initial_point=start)
+    run = methods(limits)[method].run(posed(model, losses()["squared"]), initial_point=start)
     rows, values = run.log["iterations"], np.linalg.svd(model.jacobian(run.point))[1]
     return {"method": method, "steps": run.iterations, "solved": bool(run.cost <= SOLVED**2 / 2),
             "norms": np.sqrt(2 * np.array(rows["cost"])), "share": (values[-1] / values[0]) ** 2,
@@ -230,25 +239,19 @@ def descend(seed: int, method: str) -> dict[str, Any]:
 # %%
 def errors(runs: Runs, loss: str, group: str, name: str) -> np.ndarray:
     """One row for each distance."""
-    chosen = [run for run in runs if run["loss"] == loss]
-    rows = ([run for run in chosen if run["distance"] == distance] for distance in DISTANCES)
+    rows = (chosen(runs, loss=loss, distance=distance) for distance in DISTANCES)
     return np.array([[run[group][name] for run in row] for row in rows])
 
 
-def slope(values: np.ndarray, against: tuple[float, ...]) -> float:
-    return float(np.polyfit(np.log(against), np.log(np.median(values, axis=1)), 1)[0])
-
-
-def numbers(values: Any) -> str:
-    return ", ".join(f"{value:.1e}" for value in values)
+def order(values: np.ndarray) -> float:
+    return exponent(DISTANCES, np.median(values, axis=1))
 
 
 def matrix_claims(runs: Runs) -> list[Claim]:
     claims = ("filtered⁺ - H⁺ = O(dist)", "(∇²f)⁻¹ - H⁺ grows like 1/dist", "∇²f - H = O(dist)")
     found = []
     for text, name, wanted in zip(claims, runs[0]["matrices"], (1, -1, 1), strict=True):
-        slopes = [slope(errors(runs, loss, "matrices", name), DISTANCES)
-                  for loss in ("squared", "logistic")]  # fmt: skip
+        slopes = [order(errors(runs, loss, "matrices", name)) for loss in ("squared", "logistic")]
         measured = f"{slopes[0]:.3f}, with f* > 0 {slopes[1]:.3f}"
         holds = all(abs(each - wanted) < 0.1 for each in slopes)
         found.append(Claim(text, f"slope {wanted}", measured, holds))
@@ -257,20 +260,20 @@ def matrix_claims(runs: Runs) -> list[Claim]:
 
 def step_claims(runs: Runs) -> list[Claim]:
     found = {name: errors(runs, "squared", "steps", name) for name in runs[0]["steps"]}
-    orders = {name: slope(values, DISTANCES) for name, values in found.items()}
+    orders = {name: order(values) for name, values in found.items()}
     middle = {name: np.median(values, axis=1) for name, values in found.items()}
-    squared, logistic, scaled = ([r for r in runs if r["loss"] == loss] for loss in losses())
+    squared, logistic, scaled = (chosen(runs, loss=loss) for loss in losses())
     kept = [run["kept"] == RANK for run in squared + logistic]
     inner = [run["iterations"] for run in squared]
     negative = [sum(run["negative"] for run in each) for each in (squared, scaled)]
     indefinite = sum(run["eigenvalues"][0] < 0 for run in runs)
     return [
         Claim("filtered step = Gauss-Newton step + O(dist)", "slope 1",
-              numbers(middle["k largest"]), abs(orders["k largest"] - 1) < 0.1),
+              listed(middle["k largest"], ".1e"), abs(orders["k largest"] - 1) < 0.1),
         Claim("the filter by a share of 0.1 keeps k = 3", "the same filter",
               f"{sum(kept)} of {len(kept)}", all(kept)),
         Claim("truncated CG: error O(dist)", "slope 1",
-              numbers(middle["truncated CG"]), abs(orders["truncated CG"] - 1) < 0.25),
+              listed(middle["truncated CG"], ".1e"), abs(orders["truncated CG"] - 1) < 0.25),
         Claim("truncated CG needs at most k iterations", f"k = {RANK}",
               f"{min(inner)} to {max(inner)}", max(inner) <= RANK),
         Claim("its rule depends on the unit of f: f/100", "|r₀| is compared with 1",
@@ -279,7 +282,7 @@ def step_claims(runs: Runs) -> list[Claim]:
         Claim("the Hessian is indefinite off the solutions", "noise of either sign",
               f"{indefinite} of {len(runs)}", indefinite == len(runs)),
         Claim("Newton's step is wrong at any distance", "relative error of order 1",
-              f"{numbers(middle['Newton'])}, worst {found['Newton'].max():.0f}",
+              f"{listed(middle['Newton'], '.1f')}, worst {found['Newton'].max():.0f}",
               bool(np.all(middle["Newton"] > 0.5))),
     ]  # fmt: skip
 
@@ -289,11 +292,11 @@ def condition_claims(lands: Runs, limits: np.ndarray) -> list[Claim]:
     margin = min(each["ratio"] / each["bound"] for each in random)
     smallest = min(each["bound"] for each in random)
     manifolds = sum(each["morse_bott"] and each["dimension"] == SIZE - RANK for each in random)
-    order = slope(limits.T, DAMPINGS)
+    slope = exponent(DAMPINGS, np.median(limits, axis=0))
     return [
         Claim("Riemannian Hessian for ρ → 0 is H, 0.1 from x*", "O(ρ), slope 1",
-              f"slope {order:.3f}, {np.max(limits[:, -1]):.0e} at ρ = {DAMPINGS[-1]:.0e}",
-              abs(order - 1) < 0.1),
+              f"slope {slope:.3f}, {np.max(limits[:, -1]):.0e} at ρ = {DAMPINGS[-1]:.0e}",
+              abs(slope - 1) < 0.1),
         Claim("σ_min(Dφ)² >= c on a ball: f is c-PL there", "PL",
               f"μ/c >= {margin:.2f}, c >= {smallest:.2f}", margin >= 1 and smallest > 0),
         Claim("x* is a Morse-Bott minimum", f"dimension {SIZE - RANK}",
@@ -305,7 +308,7 @@ def condition_claims(lands: Runs, limits: np.ndarray) -> list[Claim]:
 
 
 def descent_claims(runs: Runs) -> list[Claim]:
-    by = {name: [run for run in runs if run["method"] == name] for name in methods({})}
+    by = {name: chosen(runs, method=name) for name in methods({})}
     newton, (stalled,) = by["Newton"], by["share 0.1"]
     bent, solved = (sum(run[key] for run in newton) for key in ("indefinite", "solved"))
     longest = max(run["steps"] for run in newton)
@@ -335,24 +338,24 @@ def figure(runs: Runs, descents: Runs) -> Figure:
     drawing = Figure(figsize=(12, 9), layout="constrained")
     steps, matrices, spectrum, descent = drawing.subplots(2, 2).ravel()
     draw_medians(steps, runs, "steps", (0, 1, 2, 3))
-    steps.set(ylabel="error of the step, relative", title="Against the Gauss-Newton step")
+    finish(steps, "Against the Gauss-Newton step", AWAY, "error of the step, relative")
     draw_medians(matrices, runs, "matrices", (0, 3, 5))
-    matrices.set(ylabel="spectral norm of the error", title="Against H = DφᵀDφ and H⁺")
-    draw_spectrum(spectrum, [run for run in runs if run["loss"] == "squared"][: len(DISTANCES)])
+    finish(matrices, "Against H = DφᵀDφ and H⁺", AWAY, "spectral norm of the error")
+    draw_spectrum(spectrum, chosen(runs, loss="squared", seed=0))
+    finish(spectrum, "Spectrum of the Hessian, first problem", AWAY, "|eigenvalue| of ∇²f")
     draw_descents(descent, descents)
+    finish(descent, "Runs from distance one", "iteration", "|F|", xlim=(0, 20))
     for axes in (steps, matrices, spectrum, descent):
         axes.legend(fontsize=8)
-        axes.grid(visible=True, which="major", alpha=0.25)
     return drawing
 
 
 def draw_medians(axes: Axes, runs: Runs, group: str, colors: tuple[int, ...]) -> None:
     for name, index in zip(runs[0][group], colors, strict=True):
-        each, color, style = errors(runs, "squared", group, name), COLORS[index], "oxs^vD"[index]
-        line = "--" if style == "x" else "-"
-        axes.loglog(DISTANCES, np.median(each, axis=1), line + style, color=color, label=name)
-        axes.fill_between(DISTANCES, np.min(each, 1), np.max(each, 1), color=color, alpha=0.15)
-    axes.set_xlabel("distance to the solutions")
+        dashed = "--" if name == "share 0.1" else "-"  # it lies on another
+        band(axes, DISTANCES, errors(runs, "squared", group, name).T, COLORS[index], name,
+             marker="oxs^vD"[index], ls=dashed)  # fmt: skip
+    axes.set(xscale="log", yscale="log")
 
 
 def draw_spectrum(axes: Axes, runs: Runs) -> None:
@@ -364,31 +367,25 @@ def draw_spectrum(axes: Axes, runs: Runs) -> None:
         shown = sign * values > 0
         axes.loglog(at[shown], np.abs(values[shown]), marker, color=color, label=label)
     axes.loglog(DISTANCES, TOLERANCE * values[:, -1], "k--", label="share 0.1 of the largest")
-    axes.set(xlabel="distance to the solutions", ylabel="|eigenvalue| of ∇²f",
-             title="Spectrum of the Hessian, first problem")  # fmt: skip
 
 
 def draw_descents(axes: Axes, runs: Runs) -> None:
     for color, name in zip(COLORS, list(methods({}))[:5], strict=False):
-        for k, run in enumerate([run for run in runs if run["method"] == name]):
+        for k, run in enumerate(chosen(runs, method=name)):
             norms = np.maximum(run["norms"], 1e-17)  # a zero has no logarithm
             axes.semilogy(norms, color=color, alpha=0.6, lw=1, label="" if k else name)
-    axes.axhline(SOLVED, color="k", ls=":")
-    axes.set(xlabel="iteration", ylabel="|F|", xlim=(0, 20), title="Runs from distance one")
+    axes.axhline(SOLVED, color="k", ls=":", label="solved")
 
 
 def main(arguments: list[str] | None = None) -> list[Claim]:
     quick = quick_asked("The Hessian with its noise filtered out", arguments)
     seeds = range(6 if quick else 20)
     record = Record(OUTPUT, "boumal_filtered_hessian", quick)
-    settings = [{"seed": seed, "loss": loss, "distance": distance}
-                for loss in losses() for seed in seeds for distance in DISTANCES]  # fmt: skip
-    runs = record.runs(near, settings)
-    limits = np.array(record.runs(damped, [{"seed": seed} for seed in seeds]))
-    lands = record.runs(landscape, [{"seed": seed} for seed in [*seeds, -1]])
-    starts = [(method, seed) for method in list(methods({}))[:5] for seed in seeds]
-    starts = [{"seed": seed, "method": method} for method, seed in [*starts, ("share 0.1", 9)]]
-    descents = record.runs(descend, starts)
+    runs = record.runs(near_solutions, grid(loss=losses(), seed=seeds, distance=DISTANCES))
+    limits = np.array(record.runs(damped, grid(seed=seeds)))
+    lands = record.runs(landscape, grid(seed=[*seeds, -1]))
+    starts = grid(method=list(methods({}))[:5], seed=seeds)
+    descents = record.runs(descend, [*starts, {"method": "share 0.1", "seed": 9}])
     found = [*matrix_claims(runs), *step_claims(runs), *condition_claims(lands, limits),
              *descent_claims(descents)]  # fmt: skip
     record.conclude(found, {"boumal_filtered_hessian": figure(runs, descents)})

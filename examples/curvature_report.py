@@ -1,7 +1,7 @@
 """Where and why a fit stops being convex
 ======================================
 
-The cost ½|ψ - y|² is convex in the predictions ψ. On the prediction surface f(B) it need not be:
+The cost ½‖ψ - y‖² is convex in the predictions ψ. On the prediction surface f(B) it need not be:
 its Riemannian Hessian is the identity plus the second fundamental form along the residual. This
 page follows the Gauss-Newton flow of a network on California Housing for several scales α,
 measures the Hessian along the way and over sublevel sets, and says which of the two terms is to

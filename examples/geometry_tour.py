@@ -116,7 +116,7 @@ def geodesic_claims(model: gn.Model) -> list[Claim]:
 # Flows
 # -----
 #
-# Gradient flow of the loss ½|f(w) - y|² in the metric JᵀJ is the Gauss-Newton flow: on the surface
+# Gradient flow of the loss ½‖f(w) - y‖² in the metric JᵀJ is the Gauss-Newton flow: on the surface
 # it descends along the projection of the residual, whatever the coordinates. Euclidean gradient
 # flow is a flow of the coordinates: another path and another speed. Both are the same line of code
 # with another metric.

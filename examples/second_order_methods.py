@@ -13,6 +13,7 @@ Martens (2010); Dauphin et al. (2014).
 import os
 from bisect import bisect_left
 from functools import cache
+from itertools import pairwise
 from typing import Any
 
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
@@ -27,24 +28,22 @@ from common import (
     OUTPUT,
     Claim,
     Record,
+    Run,
     Runs,
+    chosen,
     exponent,
+    finish,
+    grid,
     iterates,
     legends_below,
+    listed,
     posed,
     quick_asked,
+    span,
 )
+from gnmanifold import optimizers
 from gnmanifold.damping import ConstantLambda
 from gnmanifold.diagnostics import classify, contraction_factor, local_factor
-from gnmanifold.optimizers import (
-    BackTracking,
-    ConstantStep,
-    GaussNewton,
-    HessianFree,
-    LevenbergMarquardt,
-    Newton,
-    TrustRegions,
-)
 from gnmanifold.plotting import COLORS
 
 # %% [markdown]
@@ -79,10 +78,10 @@ def known(share: float) -> tuple[gn.CompositeProblem, np.ndarray]:
     return posed(network, gn.SquaredError(network(w) + share * limit)), w
 
 
-METHODS = {"Gauss-Newton": GaussNewton, "Newton": Newton}
+METHODS = {"Gauss-Newton": optimizers.GaussNewton, "Newton": optimizers.Newton}
 
 
-def quadratic(method: str, share: float, directions: int) -> dict[str, Any]:
+def quadratic(method: str, share: float, directions: int) -> Run:
     """Errors after one step from several distances, and along a run."""
     problem, w = known(share)
     once, run = (METHODS[method](max_iterations=k, **ALL_STEPS) for k in (1, 6))
@@ -109,17 +108,17 @@ def quadratic(method: str, share: float, directions: int) -> dict[str, Any]:
 def slowest() -> np.ndarray:
     problem, w = known(0.8)
     direction = np.random.default_rng(1).standard_normal(w.size)
-    solver = GaussNewton(max_iterations=80, **ALL_STEPS)
+    solver = optimizers.GaussNewton(max_iterations=80, **ALL_STEPS)
     end = iterates(solver, problem, w + 1e-4 * direction)[-1] - w
     return end / np.linalg.norm(end)
 
 
-def contraction(share: float, damped: bool = False) -> dict[str, Any]:
+def contraction(share: float, damped: bool = False) -> Run:
     """Factor of the error in a full step, or with `damped` in the best one, and the prediction."""
     problem, w = known(share)
     step: Any = local_factor(problem, w).best_step if damped else 1.0
     rate = local_factor(problem, w, step=step)
-    solver = GaussNewton(ConstantStep(step), max_iterations=120, **ALL_STEPS)
+    solver = optimizers.GaussNewton(optimizers.ConstantStep(step), max_iterations=120, **ALL_STEPS)
     start = w + (1e-3 if rate.steps_converge else 1e-7) * slowest()
     errors = np.linalg.norm(iterates(solver, problem, start) - w, axis=1)
     used = np.flatnonzero((errors > 1e-12) & (errors < 1e-5))
@@ -152,16 +151,18 @@ def chain() -> gn.CompositeProblem:
 
 LIMITS: dict[str, Any] = {"verbosity": 0, "max_iterations": 100, "min_gradient_norm": 1e-10}
 SOLVERS = {
-    "Newton": Newton(**LIMITS),
-    "Newton, backtracking": Newton(BackTracking(), **LIMITS),
-    "Newton with absolute eigenvalues": Newton(BackTracking(), saddle_free=True, **LIMITS),
-    "Gauss-Newton": GaussNewton(BackTracking(), **LIMITS),
-    "Levenberg-Marquardt": LevenbergMarquardt(**LIMITS),
-    "trust region": TrustRegions(**LIMITS),
+    "Newton": optimizers.Newton(**LIMITS),
+    "Newton, backtracking": optimizers.Newton(optimizers.BackTracking(), **LIMITS),
+    "Newton with absolute eigenvalues": optimizers.Newton(
+        optimizers.BackTracking(), saddle_free=True, **LIMITS
+    ),
+    "Gauss-Newton": optimizers.GaussNewton(optimizers.BackTracking(), **LIMITS),
+    "Levenberg-Marquardt": optimizers.LevenbergMarquardt(**LIMITS),
+    "trust region": optimizers.TrustRegions(**LIMITS),
 }
 
 
-def from_saddle(method: str, count: int) -> dict[str, Any]:
+def from_saddle(method: str, count: int) -> Run:
     """Kinds of the ends of runs from around the saddle and from it, and a path."""
     problem, solver = chain(), SOLVERS[method]
     angles = 2 * np.pi * (np.arange(count) + 0.5) / count
@@ -206,7 +207,7 @@ def system(name: str, kappa: float) -> tuple[gn.CompositeProblem, np.ndarray, fl
 def free_step(name: str, kappa: float, inner: int) -> tuple[float, int, int]:
     """Relative error of a Hessian-free step, products and Jacobians that it took."""
     problem, w, damping = system(name, kappa)
-    solver = HessianFree(ConstantLambda(damping), relative_progress=0.0, max_inner=inner,
+    solver = optimizers.HessianFree(ConstantLambda(damping), relative_progress=0.0, max_inner=inner,
                          backtracking=False, max_iterations=1, **ALL_STEPS)  # fmt: skip
     result = solver.run(problem, initial_point=w)
     lin = gn.Linearization(problem.model, w)
@@ -216,7 +217,7 @@ def free_step(name: str, kappa: float, inner: int) -> tuple[float, int, int]:
     return float(error), result.evaluations.products, result.evaluations.jacobians
 
 
-def krylov(name: str, kappa: float) -> dict[str, Any]:
+def krylov(name: str, kappa: float) -> Run:
     """Errors against iterations, and the number of iterations to 1e-8 by bisection."""
     every = range(1, 512)
     solved = bisect_left(every, True, key=lambda k: free_step(name, kappa, k)[0] <= 1e-8)
@@ -245,19 +246,20 @@ def chebyshev(kappa: Any) -> Any:
 # %%
 def quadratic_claims(runs: Runs) -> list[Claim]:
     found = [run["exponent"] for run in runs]
-    along = runs[0]["along"]
+    # of errors above rounding; a linear run would have C like 1/error, 1e6 and more at the end
+    constants = [after / before**2 for run in runs for before, after in pairwise(run["along"])
+                 if after > 1e-14]  # fmt: skip
+    digits = (-np.log10(max(error, 1e-16)) for error in runs[0]["along"][:5])
     return [
         Claim("Newton, and Gauss-Newton without residual, converge quadratically",
-              "Nocedal & Wright, th. 3.5, 10.3",
-              "exponents " + ", ".join(f"{each:.3f}" for each in found),
+              "Nocedal & Wright, th. 3.5, 10.3", f"exponents {listed(found, '.3f')}",
               all(abs(each - 2) < 0.1 for each in found)),
-        Claim("digits double with every step", "the same",
-              ", ".join(f"{-np.log10(max(error, 1e-16)):.1f}" for error in along[:5]),
-              along[-1] < 1e-13),
+        Claim("digits double with every step: e_next <= C e²", "the same; linear: C ~ 1/e",
+              f"C {span(constants, '.2g')}; digits {listed(digits, '.1f')}", max(constants) < 100),
     ]  # fmt: skip
 
 
-def residual_claims(runs: Runs, cured: dict[str, Any]) -> list[Claim]:
+def residual_claims(runs: Runs, cured: Run) -> list[Claim]:
     below, above = ([run for run in runs if (run["share"] > 1) == over] for over in (False, True))
     apart = [abs(run["measured"] / run["predicted"] - 1) for run in (*runs, cured)]
     fitted = exponent([run["share"] for run in below], [run["measured"] for run in below])
@@ -268,7 +270,7 @@ def residual_claims(runs: Runs, cured: dict[str, Any]) -> list[Claim]:
         Claim("the factor is the spectral radius of local_factor", wedin,
               f"apart {max(apart[:-1]):.0e} of it at most", max(apart[:-1]) < 0.01),
         Claim("above a limit full steps leave a strict minimum", wedin,
-              "error times " + ", ".join(f"{run['measured']:.3f}" for run in above),
+              f"error times {listed((run['measured'] for run in above), '.3f')}",
               all(run["kind"] == "minimum" and run["measured"] > 1 for run in above)),
         Claim("there the best constant step converges", "2/(2 + s_min + s_max)",
               f"step {cured['step']:.3f}, factor {cured['measured']:.3f}",
@@ -288,15 +290,15 @@ def saddle_claims(runs: Runs) -> list[Claim]:
               "Nocedal & Wright, 3.4", f"{searched} of {count} reach a minimum", searched == 0),
         Claim("|H|, Gauss-Newton, LM and trust regions go to a minimum",
               "Dauphin et al., 2014", f"{fewest} of {count} starts", fewest == count),
-        Claim("half true: from the saddle itself none of them does",
-              "saddles are critical for all", f"{kept} of {len(runs)} stay", kept == len(runs)),
+        Claim("half true: from the saddle itself none of them does", "theorem, checks the code",
+              f"{kept} of {len(runs)} stay", kept == len(runs)),
     ]  # fmt: skip
 
 
 def krylov_claims(runs: Runs) -> list[Claim]:
     growth = []
     for name in SYSTEMS:
-        rows = [run for run in runs if run["name"] == name]
+        rows = chosen(runs, name=name)
         growth.append(exponent([row["kappa"] for row in rows], [row["needed"] for row in rows]))
     extra = {run["products"] - 2 * run["needed"] for run in runs}
     last, formed = (
@@ -309,7 +311,7 @@ def krylov_claims(runs: Runs) -> list[Claim]:
               f"error {last:.0e}, {formed} Jacobians", last <= 1e-8 and not formed),
         Claim("two products an iteration, two more for gradients", "Martens, 2010",
               f"{sorted(extra)} more", extra == {2}),
-        Claim("at most as many as Chebyshev's bound", "Nocedal & Wright, 5.1",
+        Claim("at most as many as Chebyshev's bound", "theorem (5.1), checks the code",
               f"{share:.2f} of it at most", share <= 1),
         Claim("they grow like √κ: the worst case", "Nocedal & Wright, 5.1",
               f"κ^{growth[1]:.2f} for Chebyshev's nodes", abs(growth[1] - 0.5) < 0.05),
@@ -330,7 +332,7 @@ def draw_quadratic(axes: Axes, runs: Runs) -> None:
                     label=f"{run['method']}, residual = {run['share']:g} limit")  # fmt: skip
     ends = np.array([1e-4, 1e-2])
     axes.loglog(ends, 0.3 * ends**2, "k--", lw=1, label="slope 2")
-    axes.set(xlabel="error before a step", ylabel="error after it", title="Digits double")
+    finish(axes, "Digits double", "error before a step", "error after it")
 
 
 def draw_residuals(axes: Axes, runs: Runs) -> None:
@@ -338,8 +340,7 @@ def draw_residuals(axes: Axes, runs: Runs) -> None:
     axes.loglog(shares, shares, "k--", lw=1, label="local_factor")
     axes.loglog(shares, measured, "o", color=COLORS[0], label="measured")
     axes.axvline(1, color=COLORS[1], label="limit")
-    axes.set(xlabel="residual / limit", ylabel="factor of the error in a step",
-             title="Gauss-Newton with a residual")  # fmt: skip
+    finish(axes, "Gauss-Newton with a residual", "residual / limit", "factor of a step's error")
 
 
 def draw_saddle(axes: Axes, runs: Runs) -> None:
@@ -351,49 +352,45 @@ def draw_saddle(axes: Axes, runs: Runs) -> None:
         axes.plot(*np.transpose(run["path"]), "os^vD"[index] + "-", color=COLORS[index], ms=4,
                   label=run["method"])  # fmt: skip
     axes.plot([0, 1], [0, 1], "k*", ms=10, ls="none", label="saddle and minimum")
-    axes.set(xlim=(-0.5, 1.5), ylim=(-0.5, 1.5), xlabel="weight a", ylabel="weight b",
-             title="Two weights, a saddle")  # fmt: skip
+    ends = {"xlim": (-0.5, 1.5), "ylim": (-0.5, 1.5)}
+    finish(axes, "Two weights, a saddle", "weight a", "weight b", **ends)
 
 
 def draw_errors(axes: Axes, runs: Runs) -> None:
-    for index, run in enumerate(run for run in runs if run["name"] == "network"):
+    for index, run in enumerate(chosen(runs, name="network")):
         axes.semilogy(run["numbers"], run["errors"], "os^vD*"[index] + "-", color=COLORS[index],
                       ms=4, label=f"κ = {run['kappa']:g}")  # fmt: skip
     axes.axhline(1e-8, color="k", lw=0.8, ls=":")
-    axes.set(xlabel="iterations of conjugate gradients", ylabel="relative error of the step",
-             title="Hessian-free against exact, network")  # fmt: skip
+    finish(axes, "Hessian-free against exact, network", "iterations of conjugate gradients",
+           "relative error of the step")  # fmt: skip
 
 
 def draw_counts(axes: Axes, runs: Runs) -> None:
     for index, name in enumerate(SYSTEMS):
-        rows = [(run["kappa"], run["needed"]) for run in runs if run["name"] == name]
+        rows = [(run["kappa"], run["needed"]) for run in chosen(runs, name=name)]
         axes.loglog(*np.transpose(rows), "os"[index] + "-", color=COLORS[index], label=name)
     kappas = np.geomspace(10, max(run["kappa"] for run in runs))
     axes.loglog(kappas, chebyshev(kappas), "k--", lw=1, label="Chebyshev's bound, ~ √κ")
-    axes.set(xlabel="condition number κ", ylabel="iterations to an error of 1e-8",
-             title="The price of ill-conditioning")  # fmt: skip
+    finish(axes, "The price of ill-conditioning", "condition number κ",
+           "iterations to an error of 1e-8")  # fmt: skip
 
 
 def main(arguments: list[str] | None = None) -> list[Claim]:
     quick = quick_asked("Claims about second-order methods near a solution", arguments)
     record = Record(OUTPUT, "second_order_methods", quick)
     shares = (0.05, 0.2, 0.8, 1.25) if quick else (0.02, 0.05, 0.1, 0.2, 0.4, 0.8, 1.25, 1.5)
-    kappas = ((10, 100, 1000), (10, 50)) if quick else (
-        (10, 30, 100, 300, 1000, 10000), (10, 30, 60, 100))  # fmt: skip
+    wide, nodes = ((10.0, 100.0, 1000.0), (10.0, 50.0)) if quick else (
+        (10.0, 30.0, 100.0, 300.0, 1000.0, 10000.0), (10.0, 30.0, 60.0, 100.0))  # fmt: skip
     fast = record.runs(quadratic, [
         {"method": name, "share": share, "directions": 4 if quick else 32}
         for name, share in (("Gauss-Newton", 0.0), ("Newton", 0.0), ("Newton", 0.5))
     ])  # fmt: skip
     *factors, cured = record.runs(contraction, [
-        *({"share": share} for share in shares), {"share": 1.25, "damped": True}
+        *grid(share=shares), {"share": 1.25, "damped": True}
     ])  # fmt: skip
-    saddles = record.runs(
-        from_saddle, [{"method": name, "count": 8 if quick else 96} for name in SOLVERS]
-    )
-    free = record.runs(krylov, [
-        {"name": name, "kappa": float(kappa)}
-        for name, each in zip(SYSTEMS, kappas, strict=True) for kappa in each
-    ])  # fmt: skip
+    saddles = record.runs(from_saddle, grid(method=SOLVERS, count=[8 if quick else 96]))
+    free = record.runs(krylov, grid(name=SYSTEMS[:1], kappa=wide)
+                       + grid(name=SYSTEMS[1:], kappa=nodes))  # fmt: skip
     claims = [*quadratic_claims(fast), *residual_claims(factors, cured),
               *saddle_claims(saddles), *krylov_claims(free)]  # fmt: skip
     drawing = Figure(figsize=(11, 8.5), layout="constrained")

@@ -24,9 +24,14 @@ from common import (
     OUTPUT,
     Claim,
     Record,
+    Run,
     Runs,
+    chosen,
+    finish,
+    grid,
     iterates,
     legends_below,
+    listed,
     posed,
     quick_asked,
 )
@@ -58,8 +63,7 @@ MARKS = "os^vD*Px"
 
 # %%
 ROWS = 1024
-DECADES = tuple(np.arange(-5, 0.6, 0.5))
-DAMPINGS = tuple(10.0**k for k in DECADES)  # over λ_max
+DAMPINGS = (1e-5, 1e-4, 1e-3, 0.01, 0.1, 1.0, 10.0)  # over λ_max
 
 
 def regression() -> tuple[gn.FeedforwardNetwork, np.ndarray]:
@@ -75,7 +79,7 @@ def matrices(rows: np.ndarray) -> np.ndarray:
     return np.array([G, G + bend]) / len(rows)
 
 
-def batch_noise(size: int, repeats: int) -> dict[str, Any]:
+def batch_noise(size: int, repeats: int) -> Run:
     """Mean square relative errors of both matrices, with the standard error and the prediction."""
     rng, exact = np.random.default_rng(size), matrices(np.arange(ROWS))
     found = np.array([matrices(rng.integers(0, ROWS, size)) for _ in range(repeats)])
@@ -88,7 +92,7 @@ def batch_noise(size: int, repeats: int) -> dict[str, Any]:
             "predicted": (np.mean(lengths**2) / scales[0] - 1) / size}  # fmt: skip
 
 
-def step_noise(late: bool, size: int, repeats: int) -> dict[str, Any]:
+def step_noise(late: bool, size: int, repeats: int) -> Run:
     """Median relative errors of steps, by damping over λ_max, and how much of the bound is used."""
     network, y = regression()
     solver = LevenbergMarquardt(max_iterations=10 if late else 0, **ALL_STEPS)
@@ -131,7 +135,7 @@ KINDS = {  # samples, and whether it is the flow
 }
 
 
-def negative(kind: str, seed: int) -> dict[str, Any]:
+def negative(kind: str, seed: int) -> Run:
     """Negative part of the Hessian along a Gauss-Newton flow, or along gradient descent."""
     samples, flow = KINDS[kind]
     X, _ = gn.datasets.single_index(samples, 4, 0.1, seed)
@@ -141,13 +145,14 @@ def negative(kind: str, seed: int) -> dict[str, Any]:
     problem = posed(network, gn.SquaredError(y))
     if flow:
         damped = posed(network, problem.loss, gn.GaussNewtonMetric(0.02))
-        chosen = gn.flows.integrate(damped, w, 12.0, step=0.05, every=12,
+        points = gn.flows.integrate(damped, w, 12.0, step=0.05, every=12,
                                     eigenvalues=False).parameters  # fmt: skip
     else:
         path = iterates(GradientDescent(max_iterations=1000, **ALL_STEPS), problem, w)
         numbers = np.unique([0, *np.geomspace(1, 1000, 20).astype(int)])
-        chosen = path[numbers[numbers < len(path)]]
-    return {"kind": kind, "rows": [negative_part(problem, w) for w in chosen]}
+        points = path[numbers[numbers < len(path)]]
+    return {"kind": kind, "rows": [negative_part(problem, w) for w in points],
+            "flat": 1 - samples / network.num_parameters}  # fmt: skip
 
 
 def negative_part(problem: gn.CompositeProblem, w: np.ndarray) -> list[float]:
@@ -224,7 +229,7 @@ def cost_table(rows: Runs) -> str:
 def noise_claims(runs: Runs, steps: Runs) -> list[Claim]:
     found = [decay(runs, index) for index in range(2)]
     away = max(abs(run["mean"][0] - run["predicted"]) / run["error"][0] for run in runs)
-    light, middle, heavy = (DECADES.index(k) for k in (-4, -1, 0))
+    light, middle, heavy = map(DAMPINGS.index, (1e-4, 0.1, 1.0))
     curvature, gradient = steps[0]["curvature"], steps[0]["gradient"]
     late = max(np.divide(steps[1]["curvature"], steps[1]["gradient"]))
     share = max(max(run["bound"]) for run in steps)
@@ -245,8 +250,9 @@ def noise_claims(runs: Runs, steps: Runs) -> list[Claim]:
         Claim("damping helps", "Martens, 2010",
               f"{curvature[light]:.0f} to {curvature[middle]:.1f} at 0.1 λ_max",
               curvature[middle] < 0.1 * curvature[light]),
-        Claim("the amplification is at most λ_max/λ", "|δa| <= |δG| |a|/λ",
-              f"{share:.2f} of it at most", share <= 1),
+        Claim("amplification of |δG|/λ_max is at most λ_max/λ",
+              "theorem, checks the code: |δa| <= |δG| |a|/λ", f"{share:.2f} of it at most",
+              share <= 1),
     ]  # fmt: skip
 
 
@@ -261,7 +267,8 @@ def decay(runs: Runs, index: int) -> tuple[float, float]:
 def negative_claims(runs: Runs) -> list[Claim]:
     every = [np.array(run["rows"]) for run in runs]
     flows = [rows[-1] for run, rows in zip(runs, every, strict=True) if KINDS[run["kind"]][1]]
-    wide = [rows[-1, 1] for run, rows in zip(runs, every, strict=True) if "p > n" in run["kind"]]
+    wide = chosen(runs, kind="flow, p > n")
+    left = min(run["rows"][-1][1] for run in wide)
     first, last = (np.array([rows[k, 1] for rows in every]) for k in (0, -1))
     weight, bound = max(row[2] for row in flows), max(rows[:, 3].max() for rows in every)
     wrong = sum(int(rows[:, 4].sum()) for rows in every)
@@ -269,19 +276,20 @@ def negative_claims(runs: Runs) -> list[Claim]:
         Claim("the Hessian starts with many negative eigenvalues, then fewer",
               "Dauphin et al., 2014", f"{first.mean():.2f} to {last.mean():.2f} of them",
               bool(first.min() > 0.2 and np.all(last < 0.75 * first))),
-        Claim("the negative part shrinks with the residual", "Weyl: -λ_min <= |Σ r_i ∇²f_i|",
+        Claim("the negative part shrinks with the residual",
+              "theorem (Weyl): -λ_min <= |Σ r_i ∇²f_i|",
               f"{weight:.0e} of Σ |λ| at the end; {bound:.2f} of the bound",
               bool(weight < 1e-2 and bound <= 1 + 1e-9)),
         Claim("half true: for p > n their size vanishes, their number does not",
-              "half of the p - n flat directions, 0.26",
-              f"{min(wide):.2f} of them at least at the end", bool(min(wide) > 0.1)),
-        Claim("the Gauss-Newton matrix has none", "JᵀAJ, Nocedal & Wright, 10.3",
-              f"{wrong}", wrong == 0),
+              f"half of the p - n flat directions, {wide[0]['flat'] / 2:.2f} of p",
+              f"{left:.2f} of them at least at the end", left > 0.1),
+        Claim("the Gauss-Newton matrix has none", "theorem, checks the code", f"{wrong}",
+              wrong == 0),
     ]  # fmt: skip
 
 
 def cost_claims(rows: Runs) -> list[Claim]:
-    by = {name: [row for row in rows if row["method"] == name] for name in methods(1)}
+    by = {name: chosen(rows, method=name) for name in methods(1)}
     first = [row for name in ("gradient descent", "Adam", "L-BFGS") for row in by[name]]
     formed = sum(row["jacobians"] for row in (*first, *by["K-FAC"], *by["Hessian-free"]))
 
@@ -300,7 +308,7 @@ def cost_claims(rows: Runs) -> list[Claim]:
         Claim("no Jacobian for K-FAC, Hessian-free and those", sizes, f"{formed} Jacobians",
               formed == 0),
         Claim("K-FAC's products do not grow with p, Hessian-free's only by iterations", sizes,
-              f"{', '.join(f'{k:g}' for k in kfac)} and {max(free):.0f} at most",
+              f"{listed(kfac, 'g')} and {max(free):.0f} at most",
               len(kfac) == 1 and max(free) <= 2 * (2 * 20 + 3)),
         Claim("Gauss-Newton takes one n x p Jacobian a step", sizes,
               f"one, {extra} more at the end; LM {marquardt:.1f} at most",
@@ -323,8 +331,7 @@ def draw_matrices(axes: Axes, runs: Runs) -> None:
                     color=COLORS[index], label=name)  # fmt: skip
     predicted = [np.sqrt(run["predicted"]) for run in runs]
     axes.loglog(sizes, predicted, "k--", lw=1, label="variance of a sample / b")
-    axes.set(xlabel="batch size b", ylabel="relative error (Frobenius)",
-             title="Curvature from mini-batches")  # fmt: skip
+    finish(axes, "Curvature from mini-batches", "batch size b", "relative error (Frobenius)")
 
 
 def draw_steps(axes: Axes, runs: Runs) -> None:
@@ -332,40 +339,36 @@ def draw_steps(axes: Axes, runs: Runs) -> None:
         for index, name in enumerate(("curvature", "gradient")):
             axes.loglog(DAMPINGS, run[name], MARKS[index] + style, color=COLORS[index], ms=4,
                         label=f"{name} of a batch, {when}")  # fmt: skip
-    axes.set(xlabel="damping λ / λ_max", ylabel="relative error of the step",
-             title="Gauss-Newton steps from batches")  # fmt: skip
+    finish(axes, "Gauss-Newton steps from batches", "damping λ / λ_max",
+           "relative error of the step")  # fmt: skip
 
 
 def draw_negative(axes: Axes, runs: Runs) -> None:
     for index, kind in enumerate(KINDS):
-        rows = np.array(next(run["rows"] for run in runs if run["kind"] == kind))
+        rows = np.array(chosen(runs, kind=kind)[0]["rows"])
         axes.loglog(rows[:, 0], rows[:, 1], "o-", color=COLORS[index], ms=3,
-                    label=f"number, {kind}")  # fmt: skip
-        axes.loglog(rows[:, 0], rows[:, 2], "--", color=COLORS[index], label=f"size, {kind}")
+                    label=f"of the number, {kind}")  # fmt: skip
+        axes.loglog(rows[:, 0], rows[:, 2], "--", color=COLORS[index], label=f"of Σ |λ|, {kind}")
     axes.invert_xaxis()
-    axes.set(xlabel="residual (training goes right)", ylabel="share of negative eigenvalues",
-             title="Negative eigenvalues over training")  # fmt: skip
+    finish(axes, "Negative eigenvalues over training", "residual (training goes right)",
+           "negative part: share")  # fmt: skip
 
 
 def draw_costs(axes: Axes, rows: Runs) -> None:
     for index, name in enumerate(methods(1)):
-        chosen = [(row["p"], row["seconds"]) for row in rows if row["method"] == name]
-        axes.loglog(*np.transpose(chosen), MARKS[index] + "-", color=(*COLORS, "0.5")[index],
+        points = [(row["p"], row["seconds"]) for row in chosen(rows, method=name)]
+        axes.loglog(*np.transpose(points), MARKS[index] + "-", color=(*COLORS, "0.5")[index],
                     ms=4, label=name)  # fmt: skip
-    axes.set(xlabel="number of parameters p", ylabel="seconds a step (one machine)",
-             title="What a step costs")  # fmt: skip
+    finish(axes, "What a step costs", "number of parameters p", "seconds a step (one machine)")
 
 
 def main(arguments: list[str] | None = None) -> list[Claim]:
     quick = quick_asked("Claims about second-order methods on networks", arguments)
     record, repeats = Record(OUTPUT, "second_order_networks", quick), 40 if quick else 400
     sizes = (8, 32, 128) if quick else (8, 16, 32, 64, 128, 256, 512)
-    noise = record.runs(batch_noise, [{"size": size, "repeats": repeats} for size in sizes])
-    steps = record.runs(step_noise, [{"late": late, "size": 16, "repeats": repeats}
-                                     for late in (False, True)])  # fmt: skip
-    curved = record.runs(negative, [{"kind": kind, "seed": seed}
-                                    for kind in KINDS
-                                    for seed in range(1 if quick else 5)])  # fmt: skip
+    noise = record.runs(batch_noise, grid(size=sizes, repeats=[repeats]))
+    steps = record.runs(step_noise, grid(late=(False, True), size=[16], repeats=[repeats]))
+    curved = record.runs(negative, grid(kind=KINDS, seed=range(1 if quick else 5)))
     spent = costs(1024, (8, 20), 2) if quick else costs(2048, (8, 14, 20, 30, 42), 2)
     print(cost_table(spent))
     claims = [*noise_claims(noise, steps), *negative_claims(curved), *cost_claims(spent)]

@@ -19,6 +19,7 @@ CLAIMS = (
     "cayci_v5_function_space",
     "cayci_v5_overparameterized",
     "cayci_v5_underparameterized",
+    "cayci_v5_convexity",
     "cayci_discrete_time",
     "cayci_general_loss",
     "cayci_implicit_bias",
@@ -187,7 +188,7 @@ def test_levenberg_marquardt_nist(tmp_path, capsys):
 
 
 def test_boumal(tmp_path):
-    """The essay's numbers, and 50 digits, beside the claims."""
+    """Rows worked out in six digits, and Newton's steps in 50, beside the claims."""
     module = load("boumal_newton_and_gauss_newton", tmp_path)
     start, second = module.START, module.SECOND_START
     basic = module.iterate(module.basic_step, start, 2)

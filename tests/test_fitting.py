@@ -1,5 +1,8 @@
 """The fitting function against SciPy's curve_fit and closed forms."""
 
+import json
+import pickle
+
 import numpy as np
 import pytest
 from scipy import stats
@@ -249,3 +252,24 @@ def test_differences_that_hide_a_rank_are_not_trusted():
     assert said in fit.summary()
     exact = gn.AutogradModel(curve, 2)
     assert said not in gn.fit(exact, 3 * X + NOISE, [1.0, 1.0]).summary()
+
+
+def growth(x, scale, rate):
+    return scale * np.exp(rate * x)
+
+
+def test_fits_are_saved():
+    """Whole by pickle, and in JSON's types, None for what is not finite."""
+    fit = gn.curve_fit(growth, X, growth(X, 2.0, 0.3) + NOISE, [1.0, 0.1])
+    again = pickle.loads(pickle.dumps(fit))
+    np.testing.assert_array_equal(again.covariance, fit.covariance)
+    saved = json.loads(json.dumps(fit.to_dict(level=0.9)))
+    assert saved["parameters"]["rate"]["estimate"] == fit.parameters[1]
+    np.testing.assert_array_equal(
+        [each["interval"] for each in saved["parameters"].values()], fit.confidence_intervals(0.9)
+    )
+    np.testing.assert_array_equal(saved["covariance"], fit.covariance)
+    assert saved["converged"] is True
+    lost = gn.fit(lambda w: (w[0] + w[1]) * X, 3 * X + NOISE, [1.0, 1.0]).to_dict()
+    assert lost["parameters"]["w0"]["standard_error"] is None
+    assert lost["rank"] == 1

@@ -308,6 +308,22 @@ def test_rate_envelopes_of_the_squared_error_at_the_threshold(schedule, kappa):
     assert measured >= rate * (1 - 1e-6)
 
 
+@pytest.mark.parametrize("rho", [0.01, 0.3, 1.0])
+def test_the_cost_falls_at_least_as_the_weakest_eigenvalue_says(rho):
+    """Lemma 2: d/dt g <= -h_ρ(λ_min(K)) |∇g|², with equality along the weakest eigenvector."""
+    base, y, w = wide_network(n=5, width=40)
+    values, vectors = np.linalg.eigh(gn.theory.empirical_ntk(base, w))
+    least = values[0] / ((1 - rho) * values[0] + rho)
+    step, found = 1e-3, []
+    for target in (y, base(w) - vectors[:, 0]):
+        problem = posed(base, gn.SquaredError(target))
+        moved = integrate(problem, w, step, step=step, damping=rho).parameters[-1] - w
+        z = base(w) - target
+        found.append(-z @ base.jvp(w, moved) / step / (z @ z))
+    assert found[0] > least
+    assert found[1] == pytest.approx(least, rel=1e-9)
+
+
 def test_the_rate_is_attained_along_the_weakest_eigenvector():
     """With λ_min(K) in place of its bound the rate of Corollary 9 is exact in the lazy regime."""
     base, _, w = wide_network(n=5, width=200)

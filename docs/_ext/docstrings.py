@@ -9,6 +9,7 @@ taken.
 import inspect
 import re
 from collections.abc import Iterator
+from enum import Enum
 from typing import Any
 
 from sphinx.application import Sphinx
@@ -50,7 +51,8 @@ def escape(line: str) -> str:
     parts = re.split(r"(``.+?``|`[^`]+`)", line)
     markup = r"[*|\\`]|(?<=\w)_(?=\W|$)"
     parts[::2] = [re.sub(markup, r"\\\g<0>", part) for part in parts[::2]]
-    return "".join(parts)
+    # an author's initial at the beginning is no item of a list
+    return re.sub(r"^(\s*[A-Z])\. ", r"\1\\. ", "".join(parts))
 
 
 def _table(lines: list[str]) -> Iterator[str]:
@@ -67,8 +69,13 @@ def _table(lines: list[str]) -> Iterator[str]:
             yield f"   {'* -' if index == 0 else '  -'} {cell}"
 
 
-def _process(_: Sphinx, __: str, ___: str, ____: Any, _____: Any, lines: list[str]) -> None:
-    lines[:] = [*convert("\n".join(lines)).split("\n"), ""]
+def _process(_: Sphinx, what: str, __: str, obj: Any, ___: Any, lines: list[str]) -> None:
+    text = "\n".join(lines)
+    if what == "method" and not inspect.getattr_static(obj, "__doc__", None):
+        text = re.sub(r"[;.] [Bb]y default[^.]*\.", ".", text)  # inherited: of the base class alone
+    if isinstance(obj, type) and issubclass(obj, Enum):
+        text += "\n\n" + "\n".join(f"* {member.name}: {member.value}" for member in obj)
+    lines[:] = [*convert(text).split("\n"), ""]
 
 
 def _signature(
@@ -76,13 +83,21 @@ def _signature(
 ) -> tuple[str | None, str | None]:
     """That of __init__ for a class, where __new__ takes anything."""
     if what == "class" and signature is not None and "**__" in signature:
+        if obj.__init__ is object.__init__:
+            return "", result
         parameters = list(inspect.signature(obj.__init__).parameters.values())[1:]
         bare = [each.replace(annotation=inspect.Parameter.empty) for each in parameters]
         return str(inspect.Signature(bare)), result
     return signature, result
 
 
+def _skip(_: Sphinx, __: str, ___: str, obj: Any, skip: bool, ____: Any) -> bool | None:
+    """Leave out the fields of named tuples, which their class describes."""
+    return True if (inspect.getdoc(obj) or "").startswith("Alias for field number") else None
+
+
 def setup(app: Sphinx) -> dict[str, bool]:
     app.connect("autodoc-process-docstring", _process)
     app.connect("autodoc-process-signature", _signature)
+    app.connect("autodoc-skip-member", _skip)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

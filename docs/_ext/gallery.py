@@ -20,6 +20,7 @@ ORDER = (
     "cayci_v5_function_space",
     "cayci_v5_overparameterized",
     "cayci_v5_underparameterized",
+    "cayci_v5_convexity",
     "cayci_discrete_time",
     "cayci_general_loss",
     "cayci_implicit_bias",
@@ -55,7 +56,8 @@ def scrape(_: Any, block_vars: dict[str, Any], gallery_conf: dict[str, Any]) -> 
     for source, target in zip(written, block_vars["image_path_iterator"], strict=False):
         shutil.copyfile(source, target)
         images.append(target)
-    return figure_rst(images, gallery_conf["src_dir"])
+    # one by one, each as wide as the page
+    return "".join(figure_rst([image], gallery_conf["src_dir"]) for image in images)
 
 
 _seen: dict[Path, float] = {}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -20,14 +21,16 @@ from gnmanifold.optimizers.base import Optimizer
 from gnmanifold.problems import CompositeProblem
 from gnmanifold.validation import as_vector, frozen
 
-_AFFORDABLE = 1e6  # second derivatives, n p², that a summary computes unasked
-_DETERMINED = 1e-8  # share of a parameter's own direction that the data need not determine
 _OF_SCIPY = {
     "p0": "the start is called start here",
     "jac": "the Jacobian is called jacobian here",
     "bounds": "there are none here; take parameters that cannot leave them, such as logarithms",
     "method": "pass optimizer=..., one of gn.optimizers",
     "maxfev": "pass optimizer=gn.optimizers.LevenbergMarquardt(max_cost_evaluations=...)",
+    "check_finite": "what is not finite is always refused",
+    "nan_policy": "leave data that are missing out",
+    "full_output": "the result has everything",
+    **dict.fromkeys(("ftol", "xtol", "gtol"), "a fit ends at the accuracy of the arithmetic"),
 }
 LossOfTargets = Callable[[np.ndarray], Loss]
 
@@ -117,10 +120,21 @@ def curve_fit(
     start = as_vector("start", start)
     if names is None or len(names) != start.size:
         names = tuple(f"w{i}" for i in range(start.size))
-    derivative = None if jacobian is None else lambda w: jacobian(x, *w)
+    derivative = None if jacobian is None else _Curve(jacobian, x)
     y = as_vector("y", y)
-    model = CallableModel(lambda w: function(x, *w), start.size, y.size, jacobian=derivative)
+    model = CallableModel(_Curve(function, x), start.size, y.size, jacobian=derivative)
     return fit(model, y, start, sigma, absolute_sigma, names=names, **options)
+
+
+@dataclass(frozen=True, eq=False)
+class _Curve:
+    """A function of (x, *parameters) at the x of the data; a value, so that fits can be pickled."""
+
+    function: Callable[..., ArrayLike]
+    x: Any
+
+    def __call__(self, w: np.ndarray) -> ArrayLike:
+        return self.function(self.x, *w)
 
 
 def _refuse_scipys(options: dict[str, Any]) -> None:

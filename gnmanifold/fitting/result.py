@@ -19,6 +19,7 @@ from gnmanifold.losses import Loss
 from gnmanifold.models import Model
 from gnmanifold.optimizers.base import Result
 from gnmanifold.optimizers.linear_model import LinearModel
+from gnmanifold.theory.hypotheses import plain
 from gnmanifold.validation import fraction
 
 _AFFORDABLE = 1e6  # second derivatives, n p², that a summary computes unasked
@@ -30,8 +31,10 @@ LossOfTargets = Callable[[np.ndarray], Loss]
 class FitResult:
     """A fit: its parameters, how certain they are, and how the run went.
 
-    It unpacks as `popt, pcov`. `weighted` is the model with its outputs in units of their standard
-    deviations and `loss` that of the likewise divided data.
+    It unpacks as `popt, pcov`. `parameters` are the estimates and `names` what they are called,
+    `model`, `y`, `sigma` and `absolute_sigma` what was fitted, `run` the optimizer's result with
+    its log. `weighted` is the model with its outputs in units of their standard deviations and
+    `loss` that of the likewise divided data.
     """
 
     model: Model
@@ -261,6 +264,30 @@ class FitResult:
     def costs(self) -> list[float]:
         """Costs at the start and after every iteration."""
         return [float(cost) for cost in self.run.log["iterations"]["cost"]]
+
+    def to_dict(self, level: float = 0.95) -> dict[str, Any]:
+        """Estimates, errors and how the run ended in JSON's types, None for what is not finite."""
+        intervals = self.confidence_intervals(level)
+        rows = zip(self.names, self.parameters, self.standard_errors, intervals, strict=True)
+        return {
+            "parameters": {
+                name: {
+                    "estimate": plain(value),
+                    "standard_error": plain(error),
+                    "interval": [plain(end) for end in ends],
+                }
+                for name, value, error, ends in rows
+            },
+            "level": level,
+            "covariance": [[plain(each) for each in row] for row in self.covariance],
+            "residual_standard_deviation": plain(self.residual_standard_deviation),
+            "degrees_of_freedom": self.degrees_of_freedom,
+            "rank": self.rank,
+            "cost": self.cost,
+            "iterations": self.iterations,
+            "converged": self.converged,
+            "stop_reason": self.stop_reason,
+        }
 
     def summary(self, level: float = 0.95) -> str:
         """Table of the parameters with errors and intervals, and the warnings there are."""

@@ -72,7 +72,7 @@ class GaussNewtonMetric(Metric):
 
 @dataclass(frozen=True)
 class LevenbergMarquardtMetric(Metric):
-    """The metric G = JᵀJ + λ D with λ = `damping` and D = I, or D = diag(JᵀJ) for "marquardt".
+    """The metric G = JᵀJ + λ D² with λ = `damping` and D² = I, or diag(JᵀJ) for "marquardt".
 
     Unit-step descent in it is a Levenberg-Marquardt step. Marquardt's scaling changes from point
     to point, so that no immersion induces it: it serves descent only.

@@ -22,6 +22,7 @@ problem gives the retraction, and the metric where the table says "manifold's":
 from gnmanifold.optimizers import line_search, stopping
 from gnmanifold.optimizers.adam import Adam
 from gnmanifold.optimizers.base import Optimizer, Result, StopReason
+from gnmanifold.optimizers.descent import Descent, ModelDescent
 from gnmanifold.optimizers.gauss_newton import GaussNewton, NaturalGradient
 from gnmanifold.optimizers.gradient_descent import GradientDescent, SharpnessAware
 from gnmanifold.optimizers.hessian_free import HessianFree
@@ -30,7 +31,7 @@ from gnmanifold.optimizers.levenberg_marquardt import LevenbergMarquardt
 from gnmanifold.optimizers.line_search import BackTracking, ConstantStep, UnitStep
 from gnmanifold.optimizers.newton import FilteredNewton, Newton
 from gnmanifold.optimizers.quasi_newton import BFGS, LBFGS
-from gnmanifold.optimizers.stopping import CostBelow, GradientReduced, Stagnation, When
+from gnmanifold.optimizers.stopping import CostBelow, Criterion, GradientReduced, Stagnation, When
 from gnmanifold.optimizers.trust_regions import TrustRegions
 
 __all__ = [
@@ -41,12 +42,15 @@ __all__ = [
     "BackTracking",
     "ConstantStep",
     "CostBelow",
+    "Criterion",
+    "Descent",
     "FilteredNewton",
     "GaussNewton",
     "GradientDescent",
     "GradientReduced",
     "HessianFree",
     "LevenbergMarquardt",
+    "ModelDescent",
     "NaturalGradient",
     "Newton",
     "Optimizer",

@@ -26,10 +26,11 @@ class Certificate:
 
     `threshold` is what `alpha` has to reach, `paper_threshold` the paper's own, None where it has
     none. What would follow: the gap, the cost above `infimum`, stays below `gap` e^-`rate` t, in
-    discrete time below `gap` `contraction`^k after k steps of `step`; |w - w0| stays below
-    `radius`, within `path_bound`; λ_min(Df Dfᵀ), of DfᵀDf for p <= n, above `eigenvalue_floor`;
-    and what `further` says. `infimum` is None where only the lowest cost seen can serve. `inputs`
-    tell where numbers come from. With an estimated L it is not true: see `conditional`.
+    discrete time below `gap` times `contraction` to the power k after k steps of `step`; |w - w0|
+    stays below `radius`, within `path_bound`; λ_min(Df Dfᵀ), of DfᵀDf for p <= n, above
+    `eigenvalue_floor`; and what `further` says. `infimum` is None where only the lowest cost seen
+    can serve. `inputs` tell where numbers come from. With an estimated L it is not true: see
+    `conditional`.
     """
 
     theorem: str
