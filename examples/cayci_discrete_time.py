@@ -1,19 +1,18 @@
 """Gauss-Newton steps: what Cayci's theorems guarantee in discrete time
 ====================================================================
 
-Theorem 7 of arXiv 2412.14031v5 is about steps of the damped Gauss-Newton method with more
-parameters than outputs; the fifth version states its constants without numbers, and the first
-version proves them with an error. Here the corrected theorem is put beside measured steps: several
-dampings and losses, the independence of the rate from the conditioning of the kernel, a
-counterexample to the first version's bound of the path, the theorem with fewer parameters than
-outputs, and the local factor of full steps at a fit.
+Theorem 7 of arXiv 2412.14031v5 is about steps of damped Gauss-Newton, more parameters than outputs.
+The fifth version was available to us without its formulas: constants are recovered from its proofs
+or chosen here; the first version's proof has an error. Beside measured steps stand here: the
+corrected theorem, for several dampings and losses, and that its rate is free of the conditioning of
+the kernel; a counterexample to the first version's bound of the path; the theorem with fewer
+parameters than outputs; the local factor of full steps at a fit.
 """
 
 # %%
 import os
 from collections.abc import Callable
 from functools import partial
-from itertools import product
 from typing import Any
 
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
@@ -23,11 +22,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 import gnmanifold as gn
-from common import OUTPUT, Claim, Record, quick_asked
+from common import OUTPUT, Claim, Record, Runs, chosen, exponent, finish, grid, posed, quick_asked
 from gnmanifold import theory
 from gnmanifold.plotting import COLORS
-
-Run = dict[str, Any]
 
 DAMPINGS: dict[str, gn.damping.DampingSchedule | float] = {
     "ρ = 0": 0.0, "ρ = 0.1": 0.1, "ρ = 1": 1.0, "data-based": gn.damping.DataBased(1.0),
@@ -42,9 +39,8 @@ NEAR = (  # a fit: radius of S, step, offset of the start, number of steps
     (0.0, 1.0, 0.2, 6), (0.3, 1.0, 0.01, 16), (0.7, 1.0, 0.01, 40),
     (1.5, 1.0, 1e-8, 22), (1.5, 0.5, 0.01, 14),
 )  # fmt: skip
-BOUNDS = {"distance": ("o-", "measured"), "v1": ("--", "first version's bound"),
-          "corrected": ("-.", "corrected bound"),
-          "any damping": (":", "bound for any damping")}  # fmt: skip
+BOUNDS = {"distance": ("o-", "measured"), "v1": ("--", "bound of the first version"), "corrected":
+          ("-.", "corrected bound"), "any damping": (":", "bound for any damping")}  # fmt: skip
 RESOLVED = 1e-8  # of Δ0: gaps below it are differences of rounded costs
 
 
@@ -55,22 +51,22 @@ RESOLVED = 1e-8  # of Δ0: gaps below it are differences of rounded costs
 # The step is η = 1/(2μb), where a and b bound x/((1-ρ)x + ρ) over the spectrum of the kernel
 # DfDfᵀ near the start. If α is at least 2L sqrt(2Δ0/ν)/λ0², then the iterates stay in the ball of
 # radius r0 = λ0/L and the gap Δ contracts by 1 - (ν/2μ)(a/b) in each step, whatever the damping.
-# This form replaces the paper's constants, which the text does not determine. Every run has the
-# smallest α that the theorem allows; a certificate computes the constants of its start.
+# Every run has the smallest α that the theorem allows at its start.
 
 
 # %%
-def scaled(network: gn.FeedforwardNetwork, loss: gn.losses.Loss, rho: float, alpha: float) -> Any:
-    manifold = gn.ParameterManifold(gn.Scaled(network, alpha), gn.GaussNewtonMetric(rho))
-    return gn.CompositeProblem(manifold, loss)
-
-
 def at_threshold(
-    make: Callable[[float], Any], certify: Callable[..., theory.Certificate], factor: float = 1.0
-) -> tuple[gn.CompositeProblem, theory.Certificate]:
+    network: gn.FeedforwardNetwork, loss: gn.losses.Loss,
+    theorem: Callable[..., Any], rho: float = 0.5, factor: float = 1.0, **options: Any,
+) -> tuple[gn.CompositeProblem, theory.Certificate]:  # fmt: skip
     """Problem with the smallest α of a theorem, times a factor, and its certificate."""
-    threshold = certify(make(1.0)).threshold * (1 + 1e-9)  # above its rounding; α is no part of it
-    problem = make(factor * threshold)
+
+    def scaled(alpha: float) -> gn.CompositeProblem:  # runs take the ρ that they are given
+        return posed(gn.Scaled(network, alpha), loss, gn.GaussNewtonMetric(rho))
+
+    certify = partial(theorem, w0=network.initial_parameters, discrete=True, **options)
+    threshold = certify(scaled(1.0)).threshold * (1 + 1e-9)  # above its rounding; free of α
+    problem = scaled(factor * threshold)
     return problem, certify(problem)
 
 
@@ -80,7 +76,7 @@ def contraction(gaps: np.ndarray) -> float:
     return float(np.max(gaps[1:][resolved] / gaps[:-1][resolved]))
 
 
-def compared(certificate: theory.Certificate, flow: gn.flows.Trajectory) -> Run:
+def compared(certificate: theory.Certificate, flow: gn.flows.Trajectory) -> dict[str, Any]:
     """What was measured beside what the certificate promises."""
     gaps = certificate.gaps(flow)
     return {
@@ -91,13 +87,13 @@ def compared(certificate: theory.Certificate, flow: gn.flows.Trajectory) -> Run:
     }  # fmt: skip
 
 
-def over(seed: int, n: int, width: int, steps: int, loss: str, damping: str) -> Run:
+def over(seed: int, n: int, width: int, steps: int, loss: str, damping: str) -> dict[str, Any]:
     rng = np.random.default_rng(seed)
     X, y = gn.datasets.single_index(n, 4, 0.1, rng)
     network = gn.FeedforwardNetwork(X, width, rng=rng)
     start, schedule = network.initial_parameters, DAMPINGS[damping]
-    certify = partial(theory.overparameterized, w0=start, damping=schedule, discrete=True)
-    problem, certificate = at_threshold(partial(scaled, network, LOSSES[loss](y), 0.5), certify)
+    theorem, g = theory.overparameterized, LOSSES[loss](y)
+    problem, certificate = at_threshold(network, g, theorem, damping=schedule)
     step = certificate.step
     flow = gn.flows.integrate(problem, start, steps * step, step=step, damping=schedule)
     return {"loss": loss, "damping": damping, "seed": seed, **compared(certificate, flow)}
@@ -124,20 +120,18 @@ def paired(closeness: float) -> tuple[gn.FeedforwardNetwork, np.ndarray, np.ndar
     X[1] = X[0] + closeness * X[1]
     X[1] /= np.linalg.norm(X[1])
     network = gn.FeedforwardNetwork(X, 64, rng=1)
-    kernel = theory.empirical_ntk(network, network.initial_parameters)
-    values, vectors = np.linalg.eigh(kernel)
+    values, vectors = np.linalg.eigh(theory.empirical_ntk(network, network.initial_parameters))
     return network, values, vectors[:, 0]
 
 
-def ill_conditioned(closeness: float, damping: str, steps: int) -> Run:
+def ill_conditioned(closeness: float, damping: str, steps: int) -> dict[str, Any]:
     network, values, weakest = paired(closeness)
-    start, schedule, loss = network.initial_parameters, DAMPINGS[damping], gn.SquaredError(weakest)
-    certify = partial(theory.overparameterized, w0=start, damping=schedule, discrete=True)
-    problem, found = at_threshold(partial(scaled, network, loss, 0.5), certify, factor=10.0)
+    start, schedule = network.initial_parameters, DAMPINGS[damping]
+    theorem, loss = theory.overparameterized, gn.SquaredError(weakest)
+    problem, found = at_threshold(network, loss, theorem, factor=10.0, damping=schedule)
     step = found.step
     flow = gn.flows.integrate(problem, start, steps * step, step=step, damping=schedule)
-    rho = flow.damping[0]
-    gain = values[0] / ((1 - rho) * values[0] + rho)
+    gain = values[0] / ((1 - (rho := flow.damping[0])) * values[0] + rho)
     return {
         "damping": damping, "condition": values[-1] / values[0],
         "measured": 1 - contraction(flow.costs), "expected": 1 - (1 - step * gain) ** 2,
@@ -160,7 +154,7 @@ def ill_conditioned(closeness: float, damping: str, steps: int) -> Run:
 
 
 # %%
-def displaced(closeness: float, ratio: float, cap: int, threshold: str) -> Run:
+def displaced(closeness: float, ratio: float, cap: int, threshold: str) -> dict[str, Any]:
     """Steps with ρ/(1-ρ) = ratio · λ0², at the corrected threshold or at the first version's."""
     network, values, weakest = paired(closeness)
     start, rho = network.initial_parameters, ratio * values[0] / (4 + ratio * values[0])
@@ -170,12 +164,11 @@ def displaced(closeness: float, ratio: float, cap: int, threshold: str) -> Run:
     squares, top = values / ((1 - rho) * values + rho) ** 2, values[-1]
     v1_peak, peak = np.sqrt(top) / ((1 - rho) * top + rho), theory.kernel_peak(setting, rho)
     corrected = 2 * theory.lemma4_bound(setting, 1.0, rho)  # times 1/α
-    v1 = corrected * v1_peak / peak
-    radius = theory.nondegenerate_radius(lambda0, lipschitz)
+    v1, radius = corrected * v1_peak / peak, theory.nondegenerate_radius(lambda0, lipschitz)
     alpha = v1 / radius if threshold == "v1" else theory.discrete_threshold(setting)
     step, factor = theory.discrete_rate(setting, rho)
     count = int(min(np.ceil(30 / (1 - factor)), cap))
-    problem = scaled(network, gn.SquaredError(weakest), 0.5, alpha)
+    problem = posed(gn.Scaled(network, alpha), gn.SquaredError(weakest), gn.GaussNewtonMetric(0.5))
     flow = gn.flows.integrate(
         problem, start, count * step, step=step, damping=rho, every=count, eigenvalues=False
     )
@@ -198,16 +191,16 @@ def displaced(closeness: float, ratio: float, cap: int, threshold: str) -> Run:
 
 
 # %%
-def under(seed: int, steps: int, loss: str) -> Run:
+def under(seed: int, steps: int, loss: str) -> dict[str, Any]:
     rng = np.random.default_rng(seed)
     X, y = gn.datasets.single_index(24, 3, 0.1, rng)
     network = gn.FeedforwardNetwork(X, 2, rng=rng)
     start, g = network.initial_parameters, LOSSES[loss](y)
-    certify = partial(theory.underparameterized, w0=start, discrete=True)
-    problem, _ = at_threshold(partial(scaled, network, g, 0.0), certify)
+    problem, _ = at_threshold(network, g, theory.underparameterized, rho=0.0)
     step = 1 / (2 * g.mu)
     ahead = gn.flows.integrate(problem, start, 400 * step, step=step, every=50, eigenvalues=False)
-    certificate = certify(problem, infimum=float(np.min(ahead.costs)))
+    lowest = ahead.costs.min()
+    certificate = theory.underparameterized(problem, start, discrete=True, infimum=lowest)
     flow = gn.flows.integrate(problem, start, steps * step, step=step)
     return {"loss": loss, "seed": seed, **compared(certificate, flow)}
 
@@ -224,7 +217,7 @@ def under(seed: int, steps: int, loss: str) -> Run:
 
 
 # %%
-def full_steps(radius: float, step: float, offset: float, count: int) -> Run:
+def full_steps(radius: float, step: float, offset: float, count: int) -> dict[str, Any]:
     t, fit = np.linspace(0, 3, 8), np.array([0.8])
     model = gn.CallableModel(
         lambda w: np.exp(-w[0] * t), 1, jacobian=lambda w: -t[:, None] * np.exp(-w[0] * t[:, None])
@@ -236,9 +229,9 @@ def full_steps(radius: float, step: float, offset: float, count: int) -> Run:
         return gn.CompositeProblem(manifold, gn.SquaredError(model(fit) - size * bend))
 
     unit = gn.diagnostics.local_factor(problem(1.0), fit).radius
-    posed = problem(radius / unit)
-    local = gn.diagnostics.local_factor(posed, fit, step=step)
-    flow = gn.flows.integrate(posed, fit + offset, count * step, step=step)
+    bent = problem(radius / unit)
+    local = gn.diagnostics.local_factor(bent, fit, step=step)
+    flow = gn.flows.integrate(bent, fit + offset, count * step, step=step)
     distances = np.linalg.norm(flow.parameters - fit, axis=1)
     late = distances[-9:]
     return {
@@ -254,11 +247,16 @@ def full_steps(radius: float, step: float, offset: float, count: int) -> Run:
 
 
 # %%
-def certified_claims(runs: list[Run], theorem: str, ball: str) -> list[Claim]:
+def columns(runs: Runs, *names: str) -> list[list[Any]]:
+    return [[run[name] for run in runs] for name in names]
+
+
+def certified_claims(runs: Runs, theorem: str, ball: str) -> list[Claim]:
     good = [run["certified"] and run["kept"] for run in runs]
     progress = [(1 - run["measured"]) / (1 - run["guaranteed"]) for run in runs]
     shares = [run["distance"] / run["radius"] for run in runs]
     inside = [run["distance"] <= run["path_bound"] <= run["radius"] * (1 + 1e-9) for run in runs]
+    theorem += ": theorem, checks the code"
     return [
         Claim(f"gap below the geometric envelope, {ball}", theorem,
               f"{sum(good)} of {len(good)} runs", all(good)),
@@ -270,46 +268,41 @@ def certified_claims(runs: list[Run], theorem: str, ball: str) -> list[Claim]:
     ]  # fmt: skip
 
 
-def conditioning_claims(runs: list[Run]) -> list[Claim]:
+def conditioning_claims(runs: Runs) -> list[Claim]:
     off = max(abs(run["measured"] / run["expected"] - 1) for run in runs)
-    conditions = np.log([run["condition"] for run in runs if run["damping"] == "ρ = 1"])
-    slopes = {}
-    for name in ("adaptive", "ρ = 1"):
-        progress = [run["measured"] for run in runs if run["damping"] == name]
-        slopes[name] = float(np.polyfit(conditions, np.log(progress), 1)[0])
-    reach = np.ptp(conditions)
+    adaptive, gradient = (exponent(*columns(chosen(runs, damping=name), "condition", "measured"))
+                          for name in ("adaptive", "ρ = 1"))  # fmt: skip
+    reach = np.ptp(np.log(columns(runs, "condition")))
     error = 2 * 0.025 / reach  # 2.5% at either end of the line
-    shares = [run["measured"] / run["guaranteed"] for run in runs]
+    shares = sorted(run["measured"] / run["guaranteed"] for run in runs)
     return [
-        Claim("progress of a step is 1 - (1 - ηh)² on the weakest eigenvector", "Theorem 7",
-              f"within {off:.1e}", off < 0.025),
-        Claim("adaptive: no dependence on λ_max/λ_min", "slope 0",
-              f"slope {slopes['adaptive']:.4f} over {reach / np.log(10):.1f} decades",
-              abs(slopes["adaptive"]) < error),
-        Claim("gradient descent: progress in proportion to λ_min/λ_max", "slope -1",
-              f"slope {slopes['ρ = 1']:.4f}", abs(slopes["ρ = 1"] + 1) < error),
+        Claim("progress of a step is 1 - (1 - ηh)² on the weakest eigenvector",
+              "kernel that does not move", f"within {off:.1e}", off < 0.025),
+        Claim("adaptive: no dependence on λ_max/λ_min", "Theorem 7, slope 0",
+              f"slope {adaptive:.4f} over {reach / np.log(10):.1f} decades", abs(adaptive) < error),
+        Claim("gradient descent: progress in proportion to λ_min/λ_max", "Theorem 7, slope -1",
+              f"slope {gradient:.4f}", abs(gradient + 1) < error),
         Claim("measured over guaranteed progress there", "1 to 8",
-              f"{min(shares):.2f} to {max(shares):.2f}",
-              min(shares) >= 1 and max(shares) <= 8 * 1.025),
+              f"{shares[0]:.2f} to {shares[-1]:.2f}", 1 <= shares[0] <= shares[-1] <= 8 * 1.025),
     ]  # fmt: skip
 
 
-def path_claims(runs: list[Run]) -> list[Claim]:
-    own = [run for run in runs if run["threshold"] == "corrected"]
-    advised = next(run for run in own if run["ratio"] == 1)
+def path_claims(runs: Runs) -> list[Claim]:
+    own = chosen(runs, threshold="corrected")
+    (advised,), (outside,) = chosen(own, ratio=1.0), chosen(runs, threshold="v1")
     beyond = [run["distance"] / run["v1"] for run in own]
     within = [run["distance"] / min(run["corrected"], run["any damping"]) for run in own]
     kernel = max(run["kernel, corrected"] for run in own)
-    outside = next(run for run in runs if run["threshold"] == "v1")
     return [
-        Claim("v1's bound of |DfH⁻²Dfᵀ| fails at its own ρ = λ0²", "v1, Lemma 2: at most 1",
+        Claim("v1's bound of ‖DfH⁻²Dfᵀ‖ fails at its own ρ = λ0²", "v1, Lemma 2: at most 1",
               f"exceeded {advised['kernel']:.0f} times", advised["kernel"] > 2),
         Claim("v1's bound of the displacement fails at ρ = λ0²", "v1, Theorem 2: at most 1",
               f"exceeded {advised['distance'] / advised['v1']:.1f} times; "
               f"{max(beyond):.1f} for smaller ρ", advised["distance"] > 2 * advised["v1"]),
-        Claim("the maximum over the spectrum bounds DfH⁻²Dfᵀ", "Lemma 4, corrected",
-              f"at most {kernel:.3f} of it", kernel <= 1 + 1e-9),
-        Claim("the corrected bounds of the displacement hold", "Lemma 4, Theorem D",
+        Claim("the maximum over an interval with the spectrum bounds ‖DfH⁻²Dfᵀ‖",
+              "identity, checks the code", f"at most {kernel:.3f} of it", kernel <= 1 + 1e-9),
+        Claim("the corrected bounds of the displacement hold",
+              "Lemma 4 corrected; path length, ours",
               f"at most {max(within):.3f} of them", max(within) <= 1),
         Claim("at v1's threshold on α the iterates leave the ball r0", "v1: they stay",
               f"|w - w0| is {outside['distance'] / outside['radius']:.1f} r0",
@@ -317,7 +310,7 @@ def path_claims(runs: list[Run]) -> list[Claim]:
     ]  # fmt: skip
 
 
-def local_claims(runs: list[Run]) -> list[Claim]:
+def local_claims(runs: Runs) -> list[Claim]:
     quadratic, *fits, apart, half = runs
     errors = [abs(run["measured"] / run["factor"] - 1) for run in (*fits, apart, half)]
     d = np.array(quadratic["distances"])
@@ -336,111 +329,86 @@ def local_claims(runs: list[Run]) -> list[Claim]:
 
 
 # %%
-Line = tuple[Any, Any, str, str]
+Line = tuple[Any, Any, str, str]  # x, y, style and label; without a label in the last one's colour
 
 
-def draw(axes: Axes, lines: list[Line], labels: tuple[str, str, str], **limits: Any) -> None:
-    """Lines (x, y, style, label) on a log scale; one without a label has the last one's colour."""
-    index = -1
-    for x, y, style, label in lines:
-        index += bool(label)
-        axes.semilogy(x, y, style, color=COLORS[index], label=label or None, mfc="none", ms=5)
-    axes.set(title=labels[0], xlabel=labels[1], ylabel=labels[2], **limits)
-    axes.grid(visible=True, which="major", alpha=0.25)
-    axes.legend(fontsize=8)
-
-
-def gap_lines(runs: list[Run], key: str, names: list[str]) -> list[Line]:
+def gap_lines(runs: Runs, key: str, names: list[str]) -> list[Line]:
     lines: list[Line] = []
     for name in names:
-        run = next(run for run in runs if run[key] == name)
+        run = chosen(runs, **{key: name})[0]
         gaps, k = np.array(run["gaps"]) / run["gaps"][0], np.arange(len(run["gaps"]))
         lines += [(k, np.where(gaps > 1e-11, gaps, np.nan), "-", name)]
         lines += [(k, theory.geometric_envelope(1.0, run["guaranteed"])(k), "--", "")]
     return lines
 
 
-def progress_lines(groups: dict[str, list[Run]]) -> list[Line]:
-    lines: list[Line] = []
-    for marker, (name, runs) in zip("os^D", groups.items(), strict=True):
-        points = np.array([(1 - run["guaranteed"], 1 - run["measured"]) for run in runs])
-        lines.append((*points.T, marker, name))
-    return [*lines, ((1e-4, 1), (1e-4, 1), "-", "equality")]
-
-
-def conditioning_lines(runs: list[Run]) -> list[Line]:
+def conditioning_lines(runs: Runs) -> list[Line]:
     lines: list[Line] = []
     for marker, name in (("s", "adaptive"), ("o", "data-based"), ("^", "ρ = 1")):
-        chosen = [run for run in runs if run["damping"] == name]
-        x = [run["condition"] for run in chosen]
+        x, *y = columns(chosen(runs, damping=name), "condition", "measured", "guaranteed")
         label = name.replace("ρ = 1", "gradient descent")
-        lines.append((x, [run["measured"] for run in chosen], marker + "-", label))
-        lines.append((x, [run["guaranteed"] for run in chosen], "--", ""))
+        lines += [(x, y[0], marker + "-", label), (x, y[1], "--", "")]
     return lines
 
 
-def path_lines(runs: list[Run]) -> list[Line]:
-    own = [run for run in runs if run["threshold"] == "corrected"]
-    x = [run["ratio"] for run in own]
-    y = {name: [run[name] / run["radius"] for run in own] for name in BOUNDS}
-    return [(x, y[name], style, label) for name, (style, label) in BOUNDS.items()]
+def path_lines(runs: Runs) -> list[Line]:
+    x, radii, *y = columns(chosen(runs, threshold="corrected"), "ratio", "radius", *BOUNDS)
+    return [(x, np.divide(a, radii), *b) for a, b in zip(y, BOUNDS.values(), strict=True)]
 
 
-def figure(many: list[Run], few: list[Run], *others: list[Run]) -> Figure:
-    pairs, paths, local = others
-    groups = {f"p > n, {name}": [run for run in many if run["loss"] == name] for name in LOSSES}
+def draw(axes: Axes, lines: list[Line], *labels: str, **settings: Any) -> None:
+    index = -1
+    for x, y, style, label in lines:
+        index += bool(label)
+        axes.plot(x, y, style, color=COLORS[index], label=label or None, mfc="none", ms=5)
+    finish(axes, *labels, yscale="log", **settings)
+    axes.legend(fontsize=8)
+
+
+def figure(many: Runs, few: Runs, pairs: Runs, paths: Runs, local: Runs) -> Figure:
+    groups = {f"p > n, {name}": chosen(many, loss=name) for name in LOSSES} | {"p < n": few}
     shown, gap = ["ρ = 0", "ρ = 0.1", "ρ = 1", "adaptive"], "gap Δₖ/Δ₀, dashed: guaranteed"
-    low, log = {"ylim": (1e-15, 3)}, {"xscale": "log"}
-    content = (
-        (gap_lines(many, "damping", shown), ("p > n, squared error", "step k", gap), low),
-        (gap_lines(few, "loss", list(LOSSES)), ("p < n, undamped", "step k", gap), low),
-        (progress_lines({**groups, "p < n": few}),
-         ("Progress, every run", "guaranteed progress 1 - q", "least progress of a step"), log),
-        (conditioning_lines(pairs),
-         ("Progress, error on the weakest eigenvector", "λ_max/λ_min of the kernel",
-          "progress 1 - q, dashed: guaranteed"), log),
-        (path_lines(paths),
-         ("Displacement, error on the weakest eigenvector", "ρ/(1-ρ) in units of λ0²",
-          "displacement in units of r0"), log),
-        ([(range(len(run["distances"])), run["distances"], "o-",
-           f"S = {run['radius']:g}, η = {run['step']:g}") for run in local],
-         ("Steps near a fit", "step k", "|w - fit|"), {"ylim": (1e-13, 1e3)}),
-    )  # fmt: skip
+    log, low = {"xscale": "log"}, {"ylim": (1e-12, 3)}
     drawing = Figure(figsize=(14, 8), layout="constrained")
-    for axes, (lines, labels, limits) in zip(drawing.subplots(2, 3).flat, content, strict=True):
-        draw(axes, lines, labels, **limits)
+    a, b, c, d, e, f = drawing.subplots(2, 3).ravel()
+    draw(a, gap_lines(many, "damping", shown), "p > n, squared error", "step k", gap, **low)
+    draw(b, gap_lines(few, "loss", list(LOSSES)), "p < n, undamped", "step k", gap, **low)
+    marks = [(*(1 - np.array(columns(each, "guaranteed", "measured"))), mark, name)
+             for mark, (name, each) in zip("os^D", groups.items(), strict=True)]  # fmt: skip
+    c.axline((1e-3, 1e-3), (1, 1), color="k", lw=1, label="equality")
+    draw(c, marks, "Progress, every run", "guaranteed progress 1 - q",
+         "least progress of a step", **log)  # fmt: skip
+    draw(d, conditioning_lines(pairs), "Progress, error on the weakest eigenvector",
+         "λ_max/λ_min of the kernel", "progress 1 - q, dashed: guaranteed", **log)  # fmt: skip
+    draw(e, path_lines(paths), "Displacement, error on the weakest eigenvector",
+         "ρ/(1-ρ) in units of λ0²", "displacement in units of r0", **log)  # fmt: skip
+    steps = [(range(len(run["distances"])), run["distances"], "o-",
+              f"S = {run['radius']:g}, η = {run['step']:g}") for run in local]  # fmt: skip
+    draw(f, steps, "Steps near a fit", "step k", "|w - fit|", ylim=(1e-13, 1))
     return drawing
-
-
-def grid(**values: Any) -> list[dict[str, Any]]:
-    return [dict(zip(values, each, strict=True)) for each in product(*values.values())]
 
 
 def main(arguments: list[str] | None = None) -> list[Claim]:
     quick = quick_asked("Gauss-Newton in discrete time", arguments)
     seeds, n, width, steps = (1, 12, 64, 40) if quick else (5, 32, 256, 150)
+    closeness = [0.3, 0.1, 0.03] if quick else [1.0, 0.3, 0.1, 0.03, 0.01]
+    cap, ratios = (500, np.logspace(-3, 3, 7)) if quick else (5000, np.logspace(-3, 3, 13))
     record = Record(OUTPUT, "cayci_discrete_time", quick)
-    losses, ids = list(LOSSES), range(seeds)
+    losses, ids, names = list(LOSSES), range(seeds), ["adaptive", "data-based", "ρ = 1"]
     size = {"n": [n], "width": [width], "steps": [steps]}
     many = record.runs(over, grid(seed=ids, **size, loss=losses, damping=list(DAMPINGS)))
     few = record.runs(under, grid(seed=ids, steps=[60], loss=losses))
-    closeness = [0.3, 0.1, 0.03] if quick else [1.0, 0.3, 0.1, 0.03, 0.01]
-    dampings = ["adaptive", "data-based", "ρ = 1"]
-    pairs = record.runs(ill_conditioned, grid(closeness=closeness, damping=dampings, steps=[30]))
-    cap, count = (500, 7) if quick else (5000, 13)
-    ratios = np.logspace(-3, 3, count).tolist()
-    posed = {"closeness": [0.03], "cap": [cap]}
-    paths = record.runs(displaced, [
-        *grid(**posed, ratio=ratios, threshold=["corrected"]),
-        *grid(**posed, ratio=[1.0], threshold=["v1"]),
-    ])  # fmt: skip
-    names = ("radius", "step", "offset", "count")
+    pairs = record.runs(ill_conditioned, grid(closeness=closeness, damping=names, steps=[30]))
+    twins = {"closeness": [0.03], "cap": [cap]}
+    paths = grid(**twins, ratio=ratios.tolist(), threshold=["corrected"])
+    paths = record.runs(displaced, paths + grid(**twins, ratio=[1.0], threshold=["v1"]))
+    names = ["radius", "step", "offset", "count"]
     local = record.runs(full_steps, [dict(zip(names, each, strict=True)) for each in NEAR])
     found = [
-        *certified_claims(many, "Theorem 7", "the ball r0, p > n"),
+        *certified_claims(many, "Theorem 7 corrected", "the ball r0, p > n"),
         *conditioning_claims(pairs),
         *path_claims(paths),
-        *certified_claims(few, "Theorem 25 for steps", "the ball B, p < n"),
+        *certified_claims(few, "ours, after Theorem 25", "the ball B, p < n"),
         *local_claims(local),
     ]
     record.conclude(found, {"cayci_discrete_time": figure(many, few, pairs, paths, local)})

@@ -85,9 +85,10 @@ def listed(values: Iterable[Any], form: str = ".3g") -> str:
 
 
 def span(values: Iterable[float], form: str = ".3g") -> str:
-    """The smallest and the largest of some numbers."""
+    """The smallest and the largest of some numbers, once where they read the same."""
     values = list(values)
-    return f"{min(values):{form}} to {max(values):{form}}"
+    ends = format(min(values), form), format(max(values), form)
+    return ends[0] if ends[0] == ends[1] else " to ".join(ends)
 
 
 def near(claim: str, paper: str, values: Any, expected: float, by: float) -> Claim:
