@@ -203,6 +203,17 @@ def test_profile_of_puromycin_is_the_one_solved_by_hand(puromycin):
     np.testing.assert_allclose(puromycin.profile_intervals()[1], ends, rtol=1e-8)
 
 
+def test_an_end_that_rounding_makes_is_none():
+    """An exponential that data cannot tell from a line: amplitude and offset run off together."""
+    x = np.arange(5.0)
+    noise = [0.0189, -0.0523, -0.0413, -0.2441, 0.1800]
+    y = 2 * np.exp(-0.5 * x) + 0.3 + np.array(noise)
+    fit = gn.curve_fit(lambda x, a, k, c: a * np.exp(-k * x) + c, x, y, [1.0, 1.0, 0.0])
+    (_, above), _, (below, _) = fit.profile_intervals()
+    assert above == np.inf
+    assert below == -np.inf
+
+
 def test_an_interval_without_end():
     """A rate that the data cannot tell from infinitely fast: no upper end."""
     x = np.array([0.0, 1.0, 1.5, 2.0, 2.5, 3.0])

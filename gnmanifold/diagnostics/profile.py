@@ -19,6 +19,7 @@ from gnmanifold.problems import CompositeProblem
 from gnmanifold.validation import positive, positive_int
 
 _EXPANSION, _EXPANSIONS = 1.6, 60
+_FAR = 1e6  # standard errors; a limit beyond comes from the rounding of large terms that cancel
 _EDGE = 1e-3  # of a standard error: how near the edge of a domain is looked for an end
 _REACH = 4.0  # times the linear interval: how far a profile without end is drawn
 _BETTER = 1e-9  # relative decrease of the cost that makes the fit no minimum
@@ -110,7 +111,7 @@ def profile(
     `scale` is the residual standard deviation s, `quantile` the one of Student's t that the
     interval is for. Each point is a fit of the p - 1 other parameters, from the last one.
     Raises ArgumentError for numbers out of range, and where a refit finds a lower cost: then the
-    fit is no minimum.
+    fit is no minimum. An end a million standard errors away counts as infinite.
     D. M. Bates and D. G. Watts, Nonlinear Regression Analysis and Its Applications, ch. 6.
     """
     positive("scale", scale)
@@ -154,7 +155,8 @@ def _end(refits: _Refits, estimate: float, target: float, error: float) -> float
     outside: float | None = None
     for _ in range(_EXPANSIONS):
         outer = estimate + side * step if outside is None else 0.5 * (inner + outside)
-        if not np.isfinite(outer) or (outside and abs(outside - inner) <= _EDGE * error):
+        at_edge = outside is not None and abs(outside - inner) <= _EDGE * error
+        if at_edge or abs(outer - estimate) > _FAR * error:
             break
         try:
             reached = side * excess(float(outer)) >= 0
