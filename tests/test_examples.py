@@ -14,22 +14,8 @@ EXAMPLES = Path(__file__).parent.parent / "examples"
 sys.path.insert(0, str(EXAMPLES))  # where a script finds the module common
 from common import Record
 
-CLAIMS = (
-    "cayci_v1_underparameterized",
-    "cayci_v5_function_space",
-    "cayci_v5_overparameterized",
-    "cayci_v5_underparameterized",
-    "cayci_v5_convexity",
-    "cayci_discrete_time",
-    "cayci_general_loss",
-    "cayci_implicit_bias",
-    "cayci_deep_networks",
-    "boumal_newton_and_gauss_newton",
-    "boumal_filtered_hessian",
-    "boumal_hessian_metric_flows",
-    "second_order_methods",
-    "second_order_metrics",
-    "second_order_networks",
+CLAIMS = sorted(
+    path.stem for path in EXAMPLES.glob("*.py") if "Record(OUTPUT" in path.read_text("utf-8")
 )
 
 
