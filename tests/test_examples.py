@@ -97,6 +97,10 @@ def test_curvature_report(tmp_path, capsys):
     assert "never" in capsys.readouterr().out
 
 
+def test_the_reproductions_are_found():
+    assert len(CLAIMS) >= 15
+
+
 @pytest.mark.parametrize("name", CLAIMS)
 def test_claims_hold(name, tmp_path, capsys):
     """And a second run takes what is in the record, writes it no more, and prints the same."""
